@@ -1,0 +1,1 @@
+"""Aggregates as commutative monoids over flat fields, and their kernels. No I/O."""

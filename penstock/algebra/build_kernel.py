@@ -1,0 +1,1 @@
+"""Compiles the C kernel in place: `python penstock/algebra/build_kernel.py`. Replaced by the kernel's own build."""

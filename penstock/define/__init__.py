@@ -1,0 +1,1 @@
+"""What a user writes: frozen, plain data; nothing runs on import."""

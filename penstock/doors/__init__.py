@@ -1,0 +1,1 @@
+"""How data come in: sources and `penstock add`."""

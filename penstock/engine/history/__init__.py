@@ -1,0 +1,1 @@
+"""History: point in time for any table of (keys, q, a)."""

@@ -1,0 +1,1 @@
+"""Live: the plan on a stream, exactly once from log to log."""

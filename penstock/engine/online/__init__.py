@@ -1,0 +1,1 @@
+"""Online: views for one key or thousands, read from the live state."""

@@ -1,0 +1,1 @@
+"""Definitions made into a checked plan: names, types, expressions, lineage."""

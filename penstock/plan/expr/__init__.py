@@ -1,0 +1,1 @@
+"""SQL scalar expressions: parsed by SQLGlot, typed here, run by Arrow compute."""

@@ -1,0 +1,1 @@
+"""Interfaces and back ends of what is kept: log, lake, meta, blob."""

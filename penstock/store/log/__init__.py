@@ -1,0 +1,1 @@
+"""The log: topics of Arrow batches with positions, on LMDB."""

@@ -1,0 +1,1 @@
+"""Shipped test tools: the oracle, conformance suites, faults, strategies."""
