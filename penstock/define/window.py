@@ -59,7 +59,9 @@ def window(
     """
     width_us = duration_us(width, "a window's width")
     if width_us <= 0:
-        raise DefinitionError("a window is longer than nothing", found=repr(width), remedy="give a width", where=here())
+        raise DefinitionError(
+            "a window's width is longer than nothing", found=repr(width), remedy="give a width", where=here()
+        )
     return Window(
         name=name or _named(format_duration(width_us) if not isinstance(width, str) else width, offset),
         kind="time",

@@ -48,5 +48,5 @@ def test_windows_are_named_by_width_and_offset() -> None:
 
 @pytest.mark.parametrize("width", ["", "1 fortnight", "-1h", "0s", "1.5h"])
 def test_a_window_without_a_legal_width_is_refused(width: str) -> None:
-    with pytest.raises(DefinitionError, match="duration|longer than nothing"):
+    with pytest.raises(DefinitionError, match="width"):
         ps.window(width)
