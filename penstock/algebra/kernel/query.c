@@ -1,0 +1,510 @@
+/* A block of queries over one series: edges, spans, one fold pass per field, one finishing pass per output. */
+#include "query.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "fold.h"
+
+/* A segment is what window `window` adds to the left of the next narrower window of its group. */
+typedef struct {
+    int32_t window;
+    int32_t first, end; /* spans */
+    int32_t self;       /* whether the self row of the run counts in this window */
+} segment;
+
+typedef struct {
+    int64_t ref; /* q - offset */
+    int32_t first, end; /* segments */
+    ps_span self;
+} run_of_group;
+
+struct ps_scratch {
+    const ps_program *p;
+    ps_span *spans;
+    int32_t n_spans, cap_spans;
+    segment *segments; /* PS_BLOCK x n_windows */
+    int32_t n_segments;
+    run_of_group *groups; /* PS_BLOCK x n_groups */
+    int64_t *rows;        /* visible rows per (window, query of the block) */
+    ps_acc *accs;         /* n_fields x n_windows x PS_BLOCK */
+    int64_t *right, *left; /* last positions of edges per group, per window */
+    int64_t *floor;        /* last rounded left edge per window: [floor, floor + hop) maps to floor */
+    int64_t *low;          /* left positions of the current query, per window */
+    int32_t *indices;      /* of ps_query_rows */
+    int64_t cap_indices;
+    int failed; /* memory was short */
+};
+
+ps_scratch *ps_scratch_new(const ps_program *p) {
+    ps_scratch *w = calloc(1, sizeof *w);
+    if (!w) return NULL;
+    size_t windows = (size_t)p->n_windows + 1, groups = (size_t)p->n_groups + 1;
+    w->p = p, w->cap_spans = 4096;
+    w->spans = malloc((size_t)w->cap_spans * sizeof *w->spans);
+    w->segments = malloc(PS_BLOCK * windows * sizeof *w->segments);
+    w->groups = malloc(PS_BLOCK * groups * sizeof *w->groups);
+    w->rows = malloc(PS_BLOCK * windows * sizeof *w->rows);
+    w->accs = malloc(PS_BLOCK * windows * ((size_t)p->n_fields + 1) * sizeof *w->accs);
+    w->right = calloc(groups, 8), w->left = calloc(windows, 8), w->floor = calloc(windows, 8), w->low = calloc(windows, 8);
+    if (w->spans && w->segments && w->groups && w->rows && w->accs && w->right && w->left && w->floor && w->low) return w;
+    ps_scratch_free(w);
+    return NULL;
+}
+
+void ps_scratch_free(ps_scratch *w) {
+    if (!w) return;
+    free(w->spans), free(w->segments), free(w->groups), free(w->rows), free(w->accs), free(w->right), free(w->left);
+    free(w->floor), free(w->low), free(w->indices);
+    free(w);
+}
+
+void ps_scratch_reset(ps_scratch *w) {
+    memset(w->right, 0, (size_t)w->p->n_groups * 8);
+    memset(w->left, 0, (size_t)w->p->n_windows * 8);
+}
+
+/* ---- edges ---- */
+
+static int64_t plus(int64_t x, int64_t y) {
+    int64_t out;
+    return __builtin_add_overflow(x, y, &out) ? (y > 0 ? INT64_MAX : INT64_MIN) : out;
+}
+static int64_t minus(int64_t x, int64_t y) {
+    int64_t out;
+    return __builtin_sub_overflow(x, y, &out) ? (y > 0 ? INT64_MIN : INT64_MAX) : out;
+}
+
+static int64_t floor_to(int64_t x, int64_t hop) {
+    int64_t rest = x % hop;
+    return minus(x, rest < 0 ? rest + hop : rest);
+}
+
+/* First row of [head, n) with t >= x, searched by doubling steps from where the last search ended. */
+static int64_t seek(const ps_series *s, int64_t x, int64_t from) {
+    int64_t low, high, step = 1;
+    from = from < s->head ? s->head : from > s->n ? s->n : from;
+    if (from < s->n && s->t[from] < x) {
+        low = from + 1, high = low;
+        while (high < s->n && s->t[high] < x) low = high + 1, high = s->n - high > step ? high + step : s->n, step *= 2;
+    } else {
+        high = from, low = high;
+        while (low > s->head && s->t[low - 1] >= x) {
+            high = low - 1;
+            low = low - s->head > step ? low - step : s->head, step *= 2;
+        }
+    }
+    while (low < high) {
+        int64_t middle = low + (high - low) / 2;
+        if (s->t[middle] < x) low = middle + 1;
+        else high = middle;
+    }
+    return low;
+}
+
+/* Left edge of a window that is cut by time. */
+static int64_t left_edge(ps_scratch *w, int32_t index, int64_t end, const ps_queries *queries, int64_t i) {
+    const ps_window *window = &w->p->windows[index];
+    int64_t edge;
+    if (window->kind == PS_LIFETIME) return INT64_MIN;
+    if (window->kind == PS_CALENDAR) edge = queries->calendar[window->calendar * queries->calendar_stride + i];
+    else {
+        edge = minus(end, window->width);
+        if (window->hop > 0) {
+            if (edge < w->floor[index] || edge - w->floor[index] >= window->hop) w->floor[index] = floor_to(edge, window->hop);
+            edge = w->floor[index];
+        }
+    }
+    return window->closed == PS_RIGHT ? plus(edge, 1) : edge;
+}
+
+/* ---- visibility ---- */
+
+typedef struct {
+    const ps_series *s;
+    int64_t a;
+    int64_t self; /* index of the self row when it is inside the series and counts, else -1 */
+} view;
+
+static int row_visible(const view *v, int64_t i) {
+    return v->s->kf[i] <= v->a && (!v->s->kt || v->s->kt[i] > v->a);
+}
+
+enum { NONE, SOME, EVERY };
+
+static int node_visible(const view *v, int32_t level, int64_t j) {
+    const ps_series *s = v->s;
+    if (level == 0) return row_visible(v, j) ? EVERY : NONE;
+    if (ps_min_kf(s, level)[j] > v->a) return NONE;
+    return ps_max_kf(s, level)[j] <= v->a && (!s->kt || ps_node_kt(s, level)[j] > v->a) ? EVERY : SOME;
+}
+
+/* ---- spans ---- */
+
+static void push(ps_scratch *w, int32_t level, int64_t b, int64_t e) {
+    if (w->n_spans == w->cap_spans) {
+        ps_span *more = w->cap_spans < INT32_MAX / 2 ? realloc(w->spans, 2 * (size_t)w->cap_spans * sizeof *more) : NULL;
+        if (!more) {
+            w->failed = 1;
+            return;
+        }
+        w->spans = more, w->cap_spans *= 2;
+    }
+    w->spans[w->n_spans++] = (ps_span){level, (int32_t)b, (int32_t)e};
+}
+
+/* The visible part of nodes [b, e) of a level. */
+static void push_visible(ps_scratch *w, const view *v, int32_t level, int64_t b, int64_t e) {
+    int64_t open = b;
+    for (int64_t j = b; j < e; j++) {
+        int seen = node_visible(v, level, j);
+        if (seen == EVERY) continue;
+        if (open < j) push(w, level, open, j);
+        open = j + 1;
+        if (seen == SOME) push_visible(w, v, level - 1, j << PS_FAN_BITS, (j + 1) << PS_FAN_BITS);
+    }
+    if (open < e) push(w, level, open, e);
+}
+
+/* Rows [b, e) as nodes: climbs while a whole parent fits between the edges. */
+static void push_rows(ps_scratch *w, const view *v, int64_t b, int64_t e, int checked) {
+    const ps_series *s = v->s;
+    int32_t level = 0;
+    for (; level < s->levels; level++) {
+        int64_t up = (b + PS_FAN - 1) >> PS_FAN_BITS, down = e >> PS_FAN_BITS;
+        if (up >= down) break;
+        int64_t inner = up << PS_FAN_BITS, outer = down << PS_FAN_BITS;
+        if (checked) {
+            push_visible(w, v, level, b, inner);
+            push_visible(w, v, level, outer, e);
+        } else {
+            if (b < inner) push(w, level, b, inner);
+            if (outer < e) push(w, level, outer, e);
+        }
+        b = up, e = down;
+    }
+    if (checked) push_visible(w, v, level, b, e);
+    else if (b < e) push(w, level, b, e);
+}
+
+/* Whether rows [b, e) may hold an invisible one: rows older than a - late are known, whatever their kf. */
+static int needs_check(const view *v, int64_t b, int64_t e) {
+    const ps_series *s = v->s;
+    if (b >= e) return 0;
+    return s->min_kt <= v->a || (s->kt && s->retired > INT64_MIN) || minus(v->a, s->late) < s->t[e - 1];
+}
+
+static int64_t rows_in(const ps_series *s, const ps_span *span) {
+    if (span->level == 0 || span->level == PS_EXTERNAL) return span->e - span->b;
+    if (!s->kt) return (int64_t)(span->e - span->b) << (PS_FAN_BITS * span->level);
+    int64_t sum = 0;
+    const int64_t *alive = ps_alive(s, span->level);
+    for (int32_t i = span->b; i < span->e; i++) sum += alive[i];
+    return sum;
+}
+
+/* Left position of the window of the `need` newest visible rows before `high`. */
+static int64_t nth_from_right(const view *v, int64_t high, int64_t need) {
+    const ps_series *s = v->s;
+    int64_t at = high;
+    while (at > s->head && need > 0) {
+        int32_t level = 0;
+        while (level < s->levels && (at & (((int64_t)1 << (PS_FAN_BITS * (level + 1))) - 1)) == 0 &&
+               at - ((int64_t)1 << (PS_FAN_BITS * (level + 1))) >= s->head)
+            level++;
+        for (;; level--) {
+            int64_t j = (at >> (PS_FAN_BITS * level)) - 1, begin = j << (PS_FAN_BITS * level);
+            int holds_self = v->self >= begin && v->self < at;
+            if (level == 0) {
+                need -= holds_self || row_visible(v, j);
+                break;
+            }
+            if (holds_self) continue;
+            int seen = node_visible(v, level, j);
+            ps_span span = {level, (int32_t)j, (int32_t)j + 1};
+            int64_t count = seen == EVERY ? rows_in(s, &span) : 0;
+            if (seen == SOME || count > need) continue;
+            need -= count;
+            break;
+        }
+        at -= (int64_t)1 << (PS_FAN_BITS * level);
+    }
+    return at;
+}
+
+/* ---- one query ---- */
+
+/* Where the self row stands for one group: it counts in windows without offset whose left edge it is not before. */
+typedef struct {
+    int64_t t, index; /* index n stands for the external row */
+    int counts;       /* in this group, and is not visible anyway before the right edge */
+    int external;
+} self_row;
+
+static self_row find_self(const ps_series *s, const ps_queries *queries, int64_t i, int64_t offset, int64_t high) {
+    self_row self = {0, queries->self ? queries->self[i] : -1, 0, 0};
+    if (offset != 0 || self.index == -1) return self;
+    if (self.index == -2) {
+        if (!s->external) return self;
+        self.t = s->external->t[0], self.index = s->n, self.external = 1;
+    } else {
+        if (self.index < s->head || self.index >= s->n) return self;
+        self.t = s->t[self.index];
+        view v = {s, queries->a[i], -1};
+        if (self.index < high && row_visible(&v, self.index)) return self;
+    }
+    self.counts = self.t <= queries->q[i];
+    return self;
+}
+
+/* Left positions of the windows of a group; fills w->low and sorts `order` by falling position. A self row is not
+ * carried from one segment to the next, so the order need not heed it. */
+static void left_positions(ps_scratch *w, const view *v, const ps_group *group, const ps_queries *queries, int64_t i,
+                           int64_t end, int64_t high, const self_row *self, int32_t *order, int64_t *edges) {
+    const ps_series *s = v->s;
+    for (int32_t k = 0; k < group->n_windows; k++) {
+        int32_t index = group->windows[k];
+        const ps_window *window = &w->p->windows[index];
+        if (window->kind == PS_ROWS) {
+            int outside = self->counts && self->index >= high;
+            w->low[index] = nth_from_right(v, high, window->n - outside);
+            edges[k] = w->low[index] < s->n ? s->t[w->low[index]] : INT64_MAX;
+        } else {
+            edges[k] = left_edge(w, index, end, queries, i);
+            w->left[index] = seek(s, edges[k], w->left[index]);
+            w->low[index] = w->left[index] < high ? w->left[index] : high;
+        }
+        int32_t at = k;
+        int64_t edge = edges[k];
+        for (; at > 0 && w->low[order[at - 1]] < w->low[index]; at--) order[at] = order[at - 1], edges[at] = edges[at - 1];
+        order[at] = index, edges[at] = edge;
+    }
+}
+
+/* Whether the self row lies at or right of a window's left end. */
+static int reaches_self(const ps_program *p, int32_t window, const self_row *self, int64_t low, int64_t edge) {
+    const ps_window *w = &p->windows[window];
+    if (w->kind == PS_ROWS) return w->n > 0 && self->index >= low;
+    return self->t >= edge;
+}
+
+static void cut_group(ps_scratch *w, const ps_series *s, const ps_queries *queries, int64_t i, int32_t g, int32_t slot) {
+    const ps_group *group = &w->p->groups[g];
+    int32_t order_small[64], *order = order_small;
+    int64_t edges_small[64], *edges = edges_small;
+    if (group->n_windows > 64) {
+        order = malloc((size_t)group->n_windows * sizeof *order), edges = malloc((size_t)group->n_windows * sizeof *edges);
+        if (!order || !edges) {
+            w->failed = 1;
+            free(order), free(edges);
+            return;
+        }
+    }
+    int64_t end = minus(queries->q[i], group->offset), high = seek(s, group->closed ? plus(end, 1) : end, w->right[g]);
+    w->right[g] = high;
+    self_row self = find_self(s, queries, i, group->offset, high);
+    view v = {s, queries->a[i], self.counts && !self.external ? self.index : -1};
+    left_positions(w, &v, group, queries, i, end, high, &self, order, edges);
+    run_of_group *run = &w->groups[slot * w->p->n_groups + g];
+    int32_t self_at = self.external ? 0 : (int32_t)self.index;
+    *run = (run_of_group){end, w->n_segments, 0, {self.external ? PS_EXTERNAL : 0, self_at, self_at + 1}};
+    int64_t e = high, rows = 0;
+    for (int32_t k = 0; k < group->n_windows; k++) {
+        int32_t first = w->n_spans, window = order[k];
+        int64_t b = w->low[window];
+        if (b < e) push_rows(w, &v, b, e, needs_check(&v, b, e)), e = b;
+        for (int32_t j = first; j < w->n_spans; j++) rows += rows_in(s, &w->spans[j]);
+        int32_t with_self = self.counts && reaches_self(w->p, window, &self, b, edges[k]);
+        w->rows[window * PS_BLOCK + slot] = rows + with_self;
+        w->segments[w->n_segments++] = (segment){window, first, w->n_spans, with_self};
+    }
+    run->end = w->n_segments;
+    if (order != order_small) free(order), free(edges);
+}
+
+/* ---- folding and finishing ---- */
+
+static void fold_field(ps_scratch *w, const ps_series *s, int32_t index, int64_t n) {
+    const ps_field *f = &w->p->fields[index];
+    ps_fold fold = ps_fold_of(f);
+    ps_acc *accs = w->accs + (size_t)index * (size_t)w->p->n_windows * PS_BLOCK;
+    for (int64_t r = 0; r < n * w->p->n_groups; r++) {
+        const run_of_group *run = &w->groups[r];
+        ps_acc acc;
+        ps_acc_init(f, run->ref, &acc);
+        for (const segment *part = w->segments + run->first; part < w->segments + run->end; part++) {
+            if (part->first < part->end) fold(s, f, w->spans + part->first, part->end - part->first, &acc);
+            ps_acc *to = &accs[part->window * PS_BLOCK + r / w->p->n_groups];
+            *to = acc;
+            if (part->self) fold(s, f, &run->self, 1, to);
+        }
+    }
+}
+
+static double wide_to_double(const ps_wide *x) {
+    return (double)x->high * 340282366920938463463374607431768211456.0 + (double)x->low;
+}
+
+static double sum_to_double(const ps_field *f, const ps_acc *acc) {
+    if (f->kind == PS_FLOAT) return acc->sum.high + acc->sum.low;
+    return f->kind == PS_INT ? (double)acc->i128 : wide_to_double(&acc->wide);
+}
+
+/* 10^38 - 1 is the greatest decimal of 38 digits. */
+static int fits_decimal(ps_i128 x) {
+    const ps_i128 limit = (ps_i128)10000000000000000000u * 10000000000000000000u;
+    return x < limit && x > -limit;
+}
+
+static int put_sum(const ps_field *f, const ps_output *o, const ps_acc *acc, uint8_t *value) {
+    if (o->kind == PS_FLOAT) {
+        double x = sum_to_double(f, acc) / o->scale;
+        if (!isfinite(x)) return PS_OVERFLOW;
+        memcpy(value, &x, 8);
+        return PS_OK;
+    }
+    ps_i128 x = f->kind == PS_INT ? acc->i128 : (ps_i128)acc->wide.low;
+    if (f->kind == PS_DECIMAL && acc->wide.high != (x < 0 ? -1 : 0)) return PS_OVERFLOW;
+    if (o->size == 8) {
+        if (x < INT64_MIN || x > INT64_MAX) return PS_OVERFLOW;
+        int64_t small = (int64_t)x;
+        memcpy(value, &small, 8);
+        return PS_OK;
+    }
+    if (!fits_decimal(x)) return PS_OVERFLOW;
+    memcpy(value, &x, 16);
+    return PS_OK;
+}
+
+static int put_double(double x, uint8_t *value) {
+    if (!isfinite(x)) return PS_OVERFLOW;
+    memcpy(value, &x, 8);
+    return PS_OK;
+}
+
+static int put_row(const ps_series *s, const ps_output *o, int64_t row, uint8_t *value) {
+    if (row < 0) return PS_EMPTY;
+    const ps_series *r = row == s->n ? s->external : s;
+    size_t at = row == s->n ? 0 : (size_t)row, size = (size_t)o->size;
+    memcpy(value, r->slot[o->slot] + at * size, size);
+    return PS_OK;
+}
+
+static int put_moments(const ps_output *o, const ps_acc *acc, uint8_t *value) {
+    if (acc->moments.n < 2) return PS_EMPTY;
+    double variance = acc->moments.m2 / (acc->moments.n - 1);
+    if (o->op == PS_OUT_STD) return put_double(sqrt(variance) / o->scale, value);
+    return put_double(variance / (o->scale * o->scale), value);
+}
+
+typedef struct {
+    const ps_scratch *w;
+    const ps_output *o;
+    size_t at; /* of the accumulators of this (window, query) */
+} place;
+
+static const ps_acc *acc_of(const place *x, int32_t field) {
+    return x->w->accs + (size_t)field * (size_t)x->w->p->n_windows * PS_BLOCK + x->at;
+}
+static int64_t count_of(const place *x, int32_t field) { return field < 0 ? x->w->rows[x->at] : acc_of(x, field)->i; }
+
+static int put_ratio(const place *x, uint8_t *value) {
+    const ps_field *fields = x->w->p->fields;
+    if (count_of(x, x->o->c) == 0 || count_of(x, x->o->d) == 0) return PS_EMPTY;
+    double below = sum_to_double(&fields[x->o->b], acc_of(x, x->o->b));
+    if (below == 0) return PS_EMPTY;
+    return put_double(sum_to_double(&fields[x->o->a], acc_of(x, x->o->a)) / below / x->o->scale, value);
+}
+
+static int put(const place *x, const ps_series *s, uint8_t *value) {
+    const ps_output *o = x->o;
+    const ps_field *f = o->a < 0 ? NULL : &x->w->p->fields[o->a];
+    int64_t n;
+    switch (o->op) {
+        case PS_OUT_COUNT:
+            n = count_of(x, o->a);
+            memcpy(value, &n, 8);
+            return PS_OK;
+        case PS_OUT_SHARE:
+            n = count_of(x, o->b);
+            return n ? put_double((double)count_of(x, o->a) / (double)n, value) : PS_EMPTY;
+        case PS_OUT_SUM: return count_of(x, o->b) ? put_sum(f, o, acc_of(x, o->a), value) : PS_EMPTY;
+        case PS_OUT_MEAN:
+            n = count_of(x, o->b);
+            return n ? put_double(sum_to_double(f, acc_of(x, o->a)) / (double)n / o->scale, value) : PS_EMPTY;
+        case PS_OUT_VALUE:
+            if (!count_of(x, o->b)) return PS_EMPTY;
+            memcpy(value, acc_of(x, o->a), (size_t)o->size);
+            return PS_OK;
+        case PS_OUT_VARIANCE:
+        case PS_OUT_STD: return put_moments(o, acc_of(x, o->a), value);
+        case PS_OUT_ROW: return put_row(s, o, acc_of(x, o->a)->i, value);
+        case PS_OUT_DECAY: return count_of(x, o->b) ? put_double(acc_of(x, o->a)->decay.sum / o->scale, value) : PS_EMPTY;
+        default: return put_ratio(x, value);
+    }
+}
+
+int ps_query_block(ps_scratch *w, const ps_series *s, const ps_queries *queries, int64_t from, int64_t n,
+                   uint8_t *records) {
+    const ps_program *p = w->p;
+    w->n_spans = w->n_segments = 0, w->failed = 0;
+    for (int64_t i = 0; i < n; i++)
+        for (int32_t g = 0; g < p->n_groups; g++) cut_group(w, s, queries, from + i, g, (int32_t)i);
+    if (w->failed) return -1;
+    for (int32_t f = 0; f < p->n_fields; f++) fold_field(w, s, f, n);
+    for (int32_t k = 0; k < p->n_outputs; k++) {
+        const ps_output *o = &p->outputs[k];
+        for (int64_t i = 0; i < n; i++) {
+            uint8_t *record = records + (size_t)i * p->record_bytes;
+            place x = {w, o, (size_t)o->window * PS_BLOCK + (size_t)i};
+            int status = put(&x, s, record + o->offset);
+            if (status != PS_OK) memset(record + o->offset, 0, (size_t)o->size);
+            record[p->stat_offset + (size_t)k] = (uint8_t)status;
+        }
+    }
+    return 0;
+}
+
+/* ---- visible rows ---- */
+
+static int put_index(ps_scratch *w, int64_t at, int64_t row) {
+    if (at == w->cap_indices) {
+        int64_t cap = w->cap_indices ? 2 * w->cap_indices : 1024;
+        int32_t *more = realloc(w->indices, (size_t)cap * sizeof *more);
+        if (!more) return 0;
+        w->indices = more, w->cap_indices = cap;
+    }
+    w->indices[at] = (int32_t)row;
+    return 1;
+}
+
+int64_t ps_query_rows(ps_scratch *w, const ps_series *s, const ps_queries *queries, int64_t i, int32_t window,
+                      int64_t limit, const int32_t **rows) {
+    const ps_window *kind = &w->p->windows[window];
+    int64_t end = minus(queries->q[i], kind->offset), high = seek(s, kind->closed ? plus(end, 1) : end, w->right[kind->group]);
+    self_row self = find_self(s, queries, i, kind->offset, high);
+    view v = {s, queries->a[i], self.counts && !self.external ? self.index : -1};
+    ps_group alone = {kind->offset, kind->closed != PS_LEFT, 1, &window};
+    int32_t order;
+    int64_t edge, n = 0;
+    w->right[kind->group] = high;
+    left_positions(w, &v, &alone, queries, i, end, high, &self, &order, &edge);
+    int64_t low = w->low[window];
+    int counts = self.counts && reaches_self(w->p, window, &self, low, edge);
+    limit = limit < 0 ? INT64_MAX : limit;
+    /* Newest first, then turned round. */
+    if (counts && self.index >= high && n < limit && put_index(w, n, self.index)) n++;
+    for (int64_t j = high - 1; j >= low && n < limit; j--) {
+        if (!(row_visible(&v, j) || (counts && j == self.index))) continue;
+        if (!put_index(w, n, j)) return -1;
+        n++;
+    }
+    if (counts && self.index < low && n < limit && put_index(w, n, self.index)) n++;
+    for (int64_t x = 0, y = n - 1; x < y; x++, y--) {
+        int32_t swap = w->indices[x];
+        w->indices[x] = w->indices[y], w->indices[y] = swap;
+    }
+    *rows = w->indices;
+    return n;
+}
