@@ -1,0 +1,118 @@
+"""What an engine is asked: definitions, rows as they were accepted, and queries."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from penstock.define.project import Definitions
+from penstock.define.relation import Group, Relation
+from penstock.define.view import View
+from penstock.testing.oracle import Answer, Knowledge, Oracle, Row
+
+__all__ = ["Case", "Found", "FoundCell", "GroupQuery", "Query", "RowsQuery", "Tempo", "ViewQuery", "answer"]
+
+
+@dataclass(frozen=True)
+class GroupQuery:
+    """The features of one key.
+
+    Attributes:
+        a: an instant, or {(stream, partition): position}.
+        self_row: the row the query is made from, for groups that include it.
+    """
+
+    group: str
+    key: tuple[Any, ...]
+    q: int
+    a: Knowledge
+    self_row: Row | None = None
+
+
+@dataclass(frozen=True)
+class ViewQuery:
+    """The columns of a view for one request; `self_row` as in `GroupQuery`."""
+
+    view: str
+    inputs: Mapping[str, Any]
+    q: int
+    a: Knowledge
+    self_row: Row | None = None
+
+
+@dataclass(frozen=True)
+class RowsQuery:
+    """The rows of a named relation (a stream, a join, a group) that count at `a`, in order."""
+
+    relation: str
+    a: Knowledge
+
+
+Query = GroupQuery | ViewQuery | RowsQuery
+
+
+@dataclass(frozen=True)
+class Case:
+    """One project, its rows and what is asked of it.
+
+    Attributes:
+        arrivals: accepted rows of each stream and table in order of arrival. Rows of one partition with one `k` are
+            one commit; commits of all partitions arrive in the order of `k`.
+        title: what it is about.
+    """
+
+    definitions: Definitions
+    arrivals: Mapping[str, Sequence[Row]]
+    queries: Sequence[Query] = ()
+    title: str = ""
+    oracle: Oracle = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "oracle", Oracle(self.definitions, self.arrivals))
+
+
+@dataclass(frozen=True, slots=True)
+class FoundCell:
+    """An engine's value and status; a status of None is not compared.
+
+    Values are plain: int, float, Decimal, text, bool, date; instants and durations as microseconds or as datetime and
+    timedelta; maps as dicts; lists, of tuples or dicts in the order of the columns where there are several.
+    """
+
+    value: Any
+    status: str | None = None
+
+
+Found = Mapping[str, FoundCell] | Sequence[Row]
+"""Columns of a group by plain names (`n_1h`), of a view by the names that stand in it; rows for a `RowsQuery`."""
+
+
+class Tempo(Protocol):
+    """An engine under test: about fifty lines that feed it a case and ask it."""
+
+    name: str
+
+    def takes(self, case: Case, query: Query) -> bool:
+        """Whether this engine is meant to answer the query at all: live and online know only their present."""
+        ...
+
+    def answer(self, case: Case, queries: Sequence[Query]) -> Sequence[Found]:
+        """One answer per query, in their order."""
+        ...
+
+
+def answer(case: Case, query: Query) -> Answer | list[Row]:
+    """What the oracle says."""
+    match query:
+        case GroupQuery():
+            group = case.definitions[query.group]
+            assert isinstance(group, Group)
+            return case.oracle.group(group, query.key, query.q, query.a, query.self_row)
+        case ViewQuery():
+            view = case.definitions[query.view]
+            assert isinstance(view, View)
+            return case.oracle.view(view, query.inputs, query.q, query.a, query.self_row)
+    relation = case.definitions[query.relation]
+    assert isinstance(relation, Relation)
+    return case.oracle.rows(relation, query.a)
