@@ -25,25 +25,6 @@ _PART = re.compile(r"(\d+)(us|ms|s|min|h|d|w)")
 _CALL = re.compile(r"'(?:[^']|'')*'|\b([a-z_]\w*)\s*\(", re.IGNORECASE)
 _WORDS = {"and", "or", "not", "in", "is", "like", "between", "case", "when", "then", "else", "as"}
 _WORDS |= {"cast", "try_cast", "decimal", "interval_us"}
-    [
-        "and",
-        "or",
-        "not",
-        "in",
-        "is",
-        "like",
-        "between",
-        "case",
-        "when",
-        "then",
-        "else",
-        "cast",
-        "try_cast",
-        "as",
-        "decimal",
-        "interval_us",
-    ]
-)
 
 Scope = Mapping[str, Any]
 Functions = Mapping[str, Callable[..., Any]]
