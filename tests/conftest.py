@@ -13,6 +13,8 @@ from penstock.clock import ReplayClock
 if TYPE_CHECKING:
     from penstock.store.log import Log
 
+pytest_plugins = ("penstock.testing.pytest_matrix",)
+
 # A shared machine stalls now and then, so no example is judged by its time.
 settings.register_profile("default", deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("thorough", deadline=None, max_examples=1000, suppress_health_check=[HealthCheck.too_slow])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from penstock.testing.conformance.cases import Case, Found, FoundCell, GroupQuery, Query, RowsQuery, Tempo, ViewQuery
 from penstock.testing.conformance.compare import FLOAT_BOUND, SKETCH_BOUND, differences
+from penstock.testing.conformance.grid import check_grid, grid
 from penstock.testing.conformance.matrix import MATRIX, Matrix
 from penstock.testing.conformance.suite import OracleTempo, check
 
@@ -26,5 +27,7 @@ __all__ = [
     "Tempo",
     "ViewQuery",
     "check",
+    "check_grid",
     "differences",
+    "grid",
 ]

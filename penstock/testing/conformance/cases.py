@@ -67,6 +67,7 @@ class Case:
     queries: Sequence[Query] = ()
     title: str = ""
     oracle: Oracle = field(init=False, repr=False, compare=False)
+    answers: dict[int, Answer | list[Row]] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "oracle", Oracle(self.definitions, self.arrivals))
@@ -103,7 +104,13 @@ class Tempo(Protocol):
 
 
 def answer(case: Case, query: Query) -> Answer | list[Row]:
-    """What the oracle says."""
+    """What the oracle says; worked out once per case and query."""
+    if id(query) not in case.answers:
+        case.answers[id(query)] = _answer(case, query)
+    return case.answers[id(query)]
+
+
+def _answer(case: Case, query: Query) -> Answer | list[Row]:
     match query:
         case GroupQuery():
             group = case.definitions[query.group]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from penstock.define.aggregate import Agg
 from penstock.define.relation import Group
@@ -64,6 +65,22 @@ class Matrix:
         """States that cells of a tempo are empty by definition, and why."""
         self.declared.update({(tempo, cell): reason for cell in cells})
 
+    def dump(self) -> dict[str, list[list[object]]]:
+        """Everything as plain lists, to hand to another process."""
+        return {
+            "counts": [[tempo, *cell, n] for (tempo, cell), n in self.counts.items()],
+            "required": [[tempo] for tempo in sorted(self.required)],
+            "declared": [[tempo, *cell, reason] for (tempo, cell), reason in self.declared.items()],
+        }
+
+    def load(self, dumped: dict[str, list[list[Any]]]) -> None:
+        """Adds what another process counted."""
+        for tempo, op, modifier, kind, n in dumped["counts"]:
+            self.counts[tempo, (op, modifier, kind)] += n
+        self.required.update(tempo for (tempo,) in dumped["required"])
+        for tempo, op, modifier, kind, reason in dumped["declared"]:
+            self.declared[tempo, (op, modifier, kind)] = reason
+
     def empty(self) -> Iterator[tuple[str, Cell]]:
         """Cells of required tempos without a case and without a reason."""
         for tempo in sorted(self.required):
@@ -75,8 +92,8 @@ class Matrix:
                             yield cell
 
     def lines(self) -> Iterator[str]:
-        """The table, one block per tempo: a row per operator and modifier, a column per window kind."""
-        for tempo in sorted({tempo for tempo, _ in self.counts} | self.required):
+        """The table, one block per tempo whose grid ran: a row per operator and modifier, a column per window kind."""
+        for tempo in sorted(self.required):
             yield f"{tempo:<24}" + "".join(f"{kind:>13}" for kind in KINDS)
             for op in OPERATORS:
                 for modifier in MODIFIERS:

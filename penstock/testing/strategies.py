@@ -1,0 +1,309 @@
+"""Hypothesis strategies: definitions x rows x queries, leaning on the places where engines go wrong.
+
+Late, duplicate, corrected, moved, tied, null, out of order, far future; exactly at edges; floats of 1e16 that leave;
+keys such as (1, 11) and (11, 1); windows that are no multiple of their hop; days on which clocks change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from hypothesis import strategies as st
+
+import penstock.define as ps
+from penstock.define.aggregate import Agg
+from penstock.define.project import Definitions
+from penstock.define.relation import Group, Relation
+from penstock.define.stream import Stream
+from penstock.define.window import Closed, Window
+from penstock.testing.conformance import Case, GroupQuery, Query, RowsQuery
+from penstock.testing.oracle import Door, Knowledge, Row
+from penstock.testing.oracle.rows import instant_us
+from penstock.testing.oracle.windows import left_edge
+from penstock.testing.spread import Spread
+
+__all__ = ["SCHEMA", "aggregates", "arrivals", "cases", "chains", "group_queries", "streams", "windows"]
+
+SCHEMA = {
+    "a": "int?", "b": "int?", "s": "text?", "x": "float?", "i": "int?", "m": "decimal(12,2)?", "w": "text?",
+    "flag": "bool?", "at": "instant",
+}  # fmt: skip
+CLOSED: tuple[Closed, ...] = ("left", "left", "left", "right", "both")
+KEYS = (("a",), ("a", "b"), ("s",), ("s", "a"))
+BASES = tuple(
+    instant_us(datetime.fromisoformat(text))
+    for text in (
+        "2026-01-01T00:00:00+00:00",  # aligned with every hop
+        "2026-03-08T06:58:20+00:00",  # New York goes from 02:00 to 03:00 at 07:00 UTC
+        "2026-11-01T05:58:20+00:00",  # and back at 06:00 UTC
+        "2026-06-30T15:58:20+00:00",  # the month ends in Shanghai at 16:00 UTC
+        "2026-11-01T04:58:20+00:00",  # Havana's midnight comes twice: 04:00 and 05:00 UTC
+    )
+)
+ZONES = ("America/New_York", "Asia/Shanghai", "America/Havana", "UTC")
+SECOND = 1_000_000
+
+
+AGGREGATES: tuple[Callable[[], Agg], ...] = (
+    ps.count,
+    lambda: ps.count("x"),
+    lambda: ps.sum("x"),
+    lambda: ps.sum("i"),
+    lambda: ps.sum("m"),
+    lambda: ps.sum("x * 2 + i"),
+    lambda: ps.mean("x"),
+    lambda: ps.mean("i"),
+    lambda: ps.mean("m"),
+    lambda: ps.share("x > 1"),
+    lambda: ps.share("flag"),
+    lambda: ps.min("x"),
+    lambda: ps.min("w"),
+    lambda: ps.max("i"),
+    lambda: ps.max("m"),
+    lambda: ps.variance("x"),
+    lambda: ps.std("i"),
+    lambda: ps.std("x"),
+    lambda: ps.first("w"),
+    lambda: ps.first("x"),
+    lambda: ps.last("i"),
+    lambda: ps.last("m"),
+    lambda: ps.last("w"),
+    lambda: ps.last_n(2, "x"),
+    lambda: ps.last_n(3, "w", "i"),
+    lambda: ps.distinct("i"),
+    lambda: ps.distinct("w", limit=2),
+    lambda: ps.distinct("x"),
+    lambda: ps.distinct("i", approx=True),
+    lambda: ps.decayed_sum("x", "20s"),
+    lambda: ps.decayed_sum("i", "3s"),
+    lambda: ps.decayed_count("1min"),
+    lambda: ps.ratio("x", "i"),
+    lambda: ps.ratio("m", "m"),
+    lambda: Spread.of("a"),
+)
+CONDITIONS = ("x > 0", "flag", "i % 2 = 1", "w <> '' or x is null", "m >= 1")
+BUCKETS = ("w", "i % 3", "flag", "case when x > 1 then 'high' else 'low' end")
+
+small_ints = st.integers(0, 3)
+VALUES: Mapping[str, st.SearchStrategy[Any]] = {
+    "a": st.sampled_from((1, 1, 1, 11, 2, -1, None)),
+    "b": st.sampled_from((1, 11, 11, 1, 0, None)),
+    "s": st.sampled_from(("", "u", "u", "é", "1", None)),
+    "x": st.sampled_from((0.0, -0.0, 0.1, 1.5, 3.0, -2.25, 1e16, -1e16, 1e-9, float("nan"), None)),
+    "i": st.one_of(st.integers(-3, 9), st.sampled_from((2**62, 2**62 + 1, -(2**62), None))),
+    "m": st.sampled_from((Decimal("0.01"), Decimal("0.10"), Decimal("-5.00"), Decimal("9999999999.99"), None)),
+    "w": st.sampled_from(("", "a", "b", "é", "zz", "\U0001f600", None)),
+    "flag": st.sampled_from((True, False, None)),
+}
+
+
+@st.composite
+def aggregates(draw: st.DrawFn, most: int = 4) -> dict[str, Any]:
+    """Some aggregates with modifiers, by name."""
+    found = {}
+    for number in range(draw(st.integers(1, most))):
+        agg = draw(st.sampled_from(AGGREGATES))()
+        if draw(st.integers(0, 2)) == 0:
+            agg = agg.where(draw(st.sampled_from(CONDITIONS)))
+        if draw(st.integers(0, 3)) == 0:
+            agg = agg.per(draw(st.sampled_from(BUCKETS)))
+        found[f"f{number}"] = agg
+    return found
+
+
+@st.composite
+def windows(draw: st.DrawFn) -> Window:
+    """A window of any kind; most are in time."""
+    kind = draw(st.sampled_from(("time", "time", "time", "rows", "lifetime", "calendar")))
+    closed: Closed = draw(st.sampled_from(CLOSED))
+    offset = draw(st.sampled_from((None, None, None, "5s", "1s", "-3s")))
+    if kind == "time":
+        width = draw(st.sampled_from(("1s", "7s", "10s", "25s", "100s", "7min", "1h", "1d")))
+        hop = draw(st.sampled_from((None, "exact", "1s", "3s", "10s")))
+        return ps.window(width, hop=hop, offset=offset, closed=closed)
+    if kind == "rows":
+        found = ps.rows(draw(st.integers(1, 4)))
+    elif kind == "lifetime":
+        found = ps.lifetime()
+    else:
+        make = draw(st.sampled_from((ps.today, ps.this_week, ps.this_month, ps.this_year)))
+        found = make(draw(st.sampled_from(ZONES)))
+    return found.with_defaults(None, offset, closed if closed != "left" else None)
+
+
+@st.composite
+def streams(draw: st.DrawFn, name: str = "ev") -> Stream:
+    """A stream over SCHEMA, with ids and corrections or without, and a duplicate span that matters."""
+    corrected = draw(st.booleans())
+    return ps.stream(
+        name,
+        time="at",
+        id="id" if corrected or draw(st.booleans()) else None,
+        op="op" if corrected else None,
+        dedup=draw(st.sampled_from(("0s", "3s", "1d"))),
+        schema=SCHEMA | {"id": "text?", "op": "text?"},
+    )
+
+
+@dataclass(frozen=True)
+class Span:
+    """Where in time a case lies: rows at `base_us` plus up to 40 steps."""
+
+    base_us: int
+    step_us: int
+
+
+spans = st.builds(Span, st.sampled_from(BASES), st.sampled_from((SECOND // 2, SECOND, 5 * SECOND, 600 * SECOND)))
+
+
+@st.composite
+def arrivals(draw: st.DrawFn, stream: Stream, span: Span, most: int = 20) -> tuple[Row, ...]:
+    """Rows as they come to the door of a stream, and what it accepts."""
+    k = span.base_us
+    door = Door(stream)
+    for _ in range(draw(st.integers(0, most))):
+        k += draw(st.sampled_from((0, 0, 1, 1, 2, 5))) * span.step_us + draw(st.sampled_from((0, 0, 0, 1)))
+        late = draw(st.sampled_from((0, 0, 0, 1, 1, 2, 7, 20, -1, -100))) * span.step_us
+        values = {name: draw(strategy) for name, strategy in VALUES.items()}
+        id = draw(st.sampled_from((None, "e1", "e2", "e3", "e4", "e5"))) if stream.id else None
+        op = draw(st.sampled_from(("insert", "insert", "upsert", "delete"))) if stream.op else "insert"
+        t = k - late
+        values |= {"at": t, "id": id, "op": op}
+        door.take([Row(t, k, values, id, op, 0, draw(st.sampled_from((0, 0, 1))))])
+    return tuple(door.accepted)
+
+
+def keys_of(group: Group, rows: Sequence[Row]) -> list[tuple[Any, ...]]:
+    """The keys that rows have, and one that none has."""
+    columns = [column for entity in group.entities for column in entity.key_columns]
+    found = {tuple(row.values.get(column) for column in columns): None for row in rows}
+    return [*found, tuple("nobody" if column in ("s", "w") else 77 for column in columns)]
+
+
+@st.composite
+def instants(draw: st.DrawFn, group: Group, rows: Sequence[Row], span: Span) -> int:
+    """An instant at or beside an edge of some window over some row."""
+    if not rows or draw(st.integers(0, 4)) == 0:
+        return span.base_us + draw(st.integers(-2, 60)) * span.step_us
+    row = draw(st.sampled_from(rows))
+    edges = [row.t, row.k]
+    for window in group.windows:
+        right = row.t + window.offset_us
+        edges += [right, right + window.width_us]
+        left = left_edge(window, right + window.width_us)
+        if left is not None:
+            edges += [right + window.width_us + (row.t - left)]
+    return draw(st.sampled_from(edges)) + draw(st.sampled_from((0, 0, 1, -1, 2)))
+
+
+@st.composite
+def knowledge(draw: st.DrawFn, q: int, base: str | None, rows: Sequence[Row], span: Span) -> Knowledge:
+    """`a`: mostly as served, else another instant or a vector of positions."""
+    match draw(st.sampled_from(("served", "served", "instant", "later", "positions"))):
+        case "served":
+            return q
+        case "instant" if rows:
+            return draw(st.sampled_from(rows)).k - draw(st.sampled_from((0, 0, 1)))
+        case "positions" if base is not None:
+            ends = {row.partition: row.offset + 1 for row in rows}
+            return {(base, partition): draw(st.integers(0, end)) for partition, end in ends.items()}
+    return q + draw(st.integers(0, 60)) * span.step_us
+
+
+@st.composite
+def group_queries(  # noqa: PLR0917 Hypothesis draws first
+    draw: st.DrawFn, group: Group, base: str | None, rows: Sequence[Row], span: Span, most: int = 6
+) -> list[Query]:
+    """Queries of a group at instants that matter; some made from a row.
+
+    Args:
+        base: the stream whose positions may be the knowledge; None: instants only.
+        rows: its rows, for keys and edges.
+    """
+    queries: list[Query] = []
+    for _ in range(draw(st.integers(1, most))):
+        key = draw(st.sampled_from(keys_of(group, rows)))
+        q = draw(instants(group, rows, span))
+        a = draw(knowledge(q, base, rows, span))
+        own = None
+        if group.include_self and rows and draw(st.booleans()):
+            own = draw(st.sampled_from(rows))
+            columns = [column for entity in group.entities for column in entity.key_columns]
+            key, q = tuple(own.values.get(column) for column in columns), own.t
+        queries.append(GroupQuery(group.name, key, q, a, own))
+    return queries
+
+
+@st.composite
+def cases(draw: st.DrawFn, rows: int = 20, queries: int = 6) -> Case:
+    """A group over one stream, plain, filtered or with computed columns, its rows, and queries at their edges."""
+    span = draw(spans)
+    stream = draw(streams())
+    relation: Relation = stream
+    match draw(st.sampled_from(("plain", "plain", "filtered", "computed"))):
+        case "filtered":
+            relation = stream.where(draw(st.sampled_from(CONDITIONS)))
+        case "computed":
+            relation = stream.with_columns(y="x + 1", z="y * 2")
+    group = draw(groups("g", relation))
+    found = draw(arrivals(stream, span, rows))
+    asked = draw(group_queries(group, stream.name, found, span, queries))
+    return Case(Definitions.of(group), {stream.name: found}, asked)
+
+
+@st.composite
+def groups(draw: st.DrawFn, name: str, relation: Relation, keys: Sequence[str] | None = None) -> Group:
+    """A group over a relation that has the columns of SCHEMA."""
+    found = draw(st.lists(windows(), max_size=3, unique_by=lambda window: window.name))
+    include_self = draw(st.integers(0, 4)) == 0
+    by = keys or draw(st.sampled_from(KEYS))
+    return relation.by(*by).over(*found, include_self=include_self).features(name, **draw(aggregates()))
+
+
+@st.composite
+def chains(draw: st.DrawFn, rows: int = 12, queries: int = 4) -> Case:
+    """Two streams and a table, joined, enriched, grouped and grouped again."""
+    span = draw(spans)
+    ev, out = draw(streams()), draw(streams("out"))
+    found = {"ev": draw(arrivals(ev, span, rows)), "out": draw(arrivals(out, span, rows))}
+    relation: Relation = ev
+    shape = draw(st.sampled_from(("join", "match", "group", "asof", "table", "join then group")))
+    if shape.startswith(("join", "match")):
+        within, grace = draw(st.sampled_from(("2s", "10s"))), draw(st.sampled_from(("0s", "1s")))
+        relation = relation.join(
+            out, on="a", within=within, grace=grace, name="j", emit="match" if shape == "match" else "final",
+            hit=ps.any(), hits=ps.count(), top=ps.max("i"), newest=ps.last("w"),
+        )  # fmt: skip
+    elif shape == "asof":
+        near = out.with_columns(near="x").asof("a", within=draw(st.sampled_from((None, "3s"))))
+        relation = relation >> near["near"]
+    elif shape == "table":
+        table = ps.table("tab", key="a", time="at", op="op", max_age=draw(st.sampled_from((None, "5s"))),
+                         schema={"a": "int", "grade": "int?", "at": "instant", "op": "text?"})  # fmt: skip
+        found["tab"] = draw(table_rows(span))
+        relation = relation >> table["grade"]
+    if shape.endswith("group"):
+        by_a = draw(groups("first", relation, ("a",)))
+        relation = by_a if draw(st.booleans()) else relation >> by_a
+    group = draw(groups("g", relation, ("a",)))
+    asked = draw(group_queries(group, None, found["ev"], span, queries))
+    if shape.startswith(("join", "match")):
+        asked.append(RowsQuery("j", draw(instants(group, found["ev"], span))))
+    return Case(Definitions.of(group), found, asked, shape)
+
+
+@st.composite
+def table_rows(draw: st.DrawFn, span: Span, most: int = 10) -> tuple[Row, ...]:
+    """Rows of a table by `a`, some older than what is known, some deletes."""
+    k, rows = span.base_us, []
+    for number in range(draw(st.integers(0, most))):
+        k += draw(st.sampled_from((0, 1, 3))) * span.step_us
+        t = k - draw(st.sampled_from((0, 0, 1, 5))) * span.step_us
+        values = {"a": draw(st.sampled_from((1, 11, 2))), "grade": draw(st.sampled_from((1, 2, 3, None))), "at": t}
+        op = draw(st.sampled_from(("insert", "upsert", "upsert", "delete")))
+        rows.append(replace(Row(t, k, values | {"op": op}, op=op), offset=number))
+    return tuple(rows)
