@@ -16,6 +16,7 @@ __all__ = [
     "NotBuiltError",
     "PenstockError",
     "PlanError",
+    "PlanErrors",
     "StoreError",
     "nearest",
 ]
@@ -90,6 +91,26 @@ class PlanError(PenstockError):
     """A definition does not fit the others: unknown column, wrong type, cycle."""
 
     code = "PS200"
+
+
+class PlanErrors(PlanError):  # noqa: N818 it holds several
+    """Several definitions do not fit; one error each, in the order of the definitions.
+
+    Args:
+        errors: two or more.
+    """
+
+    code = "PS201"
+
+    def __init__(self, errors: tuple[PlanError, ...]) -> None:
+        self.errors = errors
+        super().__init__(f"{len(errors)} definitions do not fit", remedy="mend each of them")
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.errors))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (PlanErrors, (self.errors,))
 
 
 class NotBuiltError(PlanError):
