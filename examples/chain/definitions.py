@@ -71,9 +71,9 @@ settled = by_card.join(chargebacks, on="payment_id", within="3d", grace="1h", na
 by_terminal = (
     settled.by(terminal)
     .over("1d", "7d", offset="3d")
-    .features("by_terminal", n=count(), frauds=share("fraud"), busy=mean("n_1h"))
+    .features("by_terminal", n=count(), frauds=share("fraud"), busy=mean("by_card.n_1h"))
 )
-by_city = by_terminal.by(city).over("7d").features("by_city", n=count(), frauds=mean("frauds_7d_ago_3d"))
+by_city = by_terminal.by(city).over("7d").features("by_city", n=count(), frauds=mean("by_terminal.frauds_7d_ago_3d"))
 
 decide = ps.view(
     "decide",

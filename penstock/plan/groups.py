@@ -74,7 +74,10 @@ def plan_group(scope: Scope, group: Group, source: RelationPlan) -> GroupPlan:
     }
     keyless = any(source.schema[key].nullable for key in keys)
     key_lineage = behind(source.lineage, keys)
-    own = {column: tuple(sorted({*key_lineage, *behind(source.lineage, read)})) for column, read in lineage.items()}
+    own = {
+        f"{group.name}.{column}": tuple(sorted({*key_lineage, *behind(source.lineage, read)}))
+        for column, read in lineage.items()
+    }
     return GroupPlan(
         name=scope.name(group.name, group.version),
         input=source,
@@ -87,17 +90,16 @@ def plan_group(scope: Scope, group: Group, source: RelationPlan) -> GroupPlan:
         outputs=columns,
         observations_late_us=group.observations_late_us,
         customs=lowering.customs,
-        schema=_rows(source.schema, columns, keyless),
+        schema=source.schema.plus(_as_columns(group.name, columns, keyless)),
         parts=parts,
         lineage={**source.lineage, **own},
         fingerprint=sealed("group", parts, source.fingerprint),
     )
 
 
-def _rows(source: Schema, outputs: Schema, keyless: bool) -> Schema:
-    """The columns of the group's rows; a row with a null key has no features, counts included."""
-    inherited = [c for c in source.columns if c.name not in outputs]
-    return Schema([*inherited, *(Column(c.name, c.type, c.nullable or keyless) for c in outputs.columns)])
+def _as_columns(group: str, outputs: Schema, keyless: bool) -> list[Column]:
+    """The outputs as columns of the group's rows; a row with a null key has no features, counts included."""
+    return [Column(f"{group}.{c.name}", c.type, c.nullable or keyless) for c in outputs.columns]
 
 
 def _keys(

@@ -153,14 +153,14 @@ class EnrichPlan:
 class GroupPlan:
     """A feature group.
 
-    As a relation it has one row per input row: `schema` is the input's columns and then its own by their plain names
-    (`n_1h`). Where both have a name, the group's own column stands in its rows, and nothing may be made from them.
+    As a relation it has one row per input row: `schema` is the input's columns and its own as `group.column`, as they
+    stand in a view.
 
     Attributes:
         keys: columns of the input that hold the key, in order; `key_types` and `key_names` (what the entities call
             them, as a reader does) beside them.
         layout: what the kernels need; `slots[i]` computes `layout.slots[i]` from the input's columns.
-        outputs: the feature columns with their types, all nullable but counts.
+        outputs: the feature columns by their plain names (`n_1h`) with their types, all nullable but counts.
         observations_late_us: D_obs.
         customs: users' aggregates of the layout, by name.
         lineage: by the names of `schema`.

@@ -9,7 +9,7 @@ from penstock.define.workflow import Workflow
 from penstock.errors import PlanError
 from penstock.plan.expr.types import INSTANT
 from penstock.plan.ir import RelationPlan
-from penstock.plan.relations import plan_input
+from penstock.plan.relations import plan_relation
 from penstock.plan.scope import Scope, column_of
 
 __all__ = ["check_later"]
@@ -38,7 +38,7 @@ def check_later(scope: Scope, definition: Samples | Model | Experiment | Endpoin
 
 def _check_samples(scope: Scope, samples: Samples) -> None:
     what, where = f"samples {samples.name}", samples.at
-    observations = plan_input(scope, samples.observations, where)
+    observations = plan_relation(scope, samples.observations)
     if samples.at_expression is not None:
         at = scope.expression(samples.at_expression, observations.schema, f"{what}, at", where)
         if at.type != INSTANT:
@@ -53,7 +53,7 @@ def _check_samples(scope: Scope, samples: Samples) -> None:
 
 
 def _check_label(scope: Scope, label: Label, observations: RelationPlan, what: str) -> None:
-    outcome = plan_input(scope, label.outcome, label.at)
+    outcome = plan_relation(scope, label.outcome)
     for column in label.on:
         left = column_of(observations.schema, column, f"{what}, on, observations", label.at)
         right = column_of(outcome.schema, column, f"{what}, on, outcomes", label.at)

@@ -26,7 +26,7 @@ from penstock.plan.results import fold_type
 from penstock.plan.scope import Scope, behind, column_of, key_column, sealed
 from penstock.plan.sources import plan_stream, plan_table
 
-__all__ = ["plan_input", "plan_lookup", "plan_relation"]
+__all__ = ["plan_lookup", "plan_relation"]
 
 REDUCERS = ("any", "count", "sum", "min", "max", "first", "last", "mean", "share")
 
@@ -41,25 +41,6 @@ def plan_relation(scope: Scope, relation: Relation) -> RelationPlan:
     if made is None:
         with scope.building(relation):
             made = scope.planned[id(relation)] = _plan(scope, relation)
-    return made
-
-
-def plan_input(scope: Scope, relation: Relation, where: Location | None) -> RelationPlan:
-    """A relation whose rows something is made from.
-
-    Raises:
-        PlanError: two columns of its rows have one name.
-    """
-    made = plan_relation(scope, relation)
-    if isinstance(made, GroupPlan):
-        for name in made.outputs:
-            if name in made.input.schema:
-                raise PlanError(
-                    f"the rows of group {made.name.name} carry its input's columns and its own, under different names",
-                    found=f"{name} twice",
-                    remedy="rename the aggregate or the column",
-                    where=where or relation.at,
-                )
     return made
 
 
@@ -78,7 +59,7 @@ def _plan(scope: Scope, relation: Relation) -> RelationPlan:
         case Enriched():
             return _plan_enriched(scope, relation)
         case Group():
-            return plan_group(scope, relation, plan_input(scope, relation.input, relation.at))
+            return plan_group(scope, relation, plan_relation(scope, relation.input))
     raise PlanError(
         "a relation is a stream, a table, or made from one",
         found=type(relation).__name__,
@@ -88,7 +69,7 @@ def _plan(scope: Scope, relation: Relation) -> RelationPlan:
 
 
 def _plan_filter(scope: Scope, filtered: Filtered) -> FilterPlan:
-    source = plan_input(scope, filtered.input, filtered.at)
+    source = plan_relation(scope, filtered.input)
     condition = scope.condition(filtered.condition, source.schema, f"{filtered.name}.where", filtered.at)
     parts = {"where": scope.code(condition)}
     return FilterPlan(
@@ -97,7 +78,7 @@ def _plan_filter(scope: Scope, filtered: Filtered) -> FilterPlan:
 
 
 def _plan_computed(scope: Scope, computed: Computed) -> ComputePlan:
-    source = plan_input(scope, computed.input, computed.at)
+    source = plan_relation(scope, computed.input)
     schema, lineage = source.schema, dict(source.lineage)
     columns = []
     for name, text in computed.columns:
@@ -127,8 +108,8 @@ def _check_new(schema: Schema, names: list[str], what: str, where: Location | No
 
 def _plan_join(scope: Scope, joined: Joined) -> JoinPlan:
     what, where = f"join {joined.name}", joined.at
-    observation = plan_input(scope, joined.observation, where)
-    outcome = plan_input(scope, joined.outcome, where)
+    observation = plan_relation(scope, joined.observation)
+    outcome = plan_relation(scope, joined.outcome)
     for side, plan in (("observations", observation), ("outcomes", outcome)):
         _check_events(plan, f"{what}, {side}", where)
     _check_durations(joined, what)
@@ -228,7 +209,7 @@ def _reducer(scope: Scope, name: str, agg: Agg, outcome: Schema, what: str) -> R
 
 
 def _plan_enriched(scope: Scope, enriched: Enriched) -> EnrichPlan:
-    source = plan_input(scope, enriched.input, enriched.at)
+    source = plan_relation(scope, enriched.input)
     what = f"{enriched.name} >> {enriched.lookup.source.name}"
     lookup = plan_lookup(scope, enriched.lookup, source.schema, source.lineage, what=what)
     _check_new(source.schema, list(lookup.outputs), what, enriched.at)
@@ -256,7 +237,7 @@ def plan_lookup(
     Args:
         reader: None where the key does not come from columns of the reader (the far side of two hops).
         lineage: of the reader's columns.
-        name: what the read is called in a view; names its only column, or stands before its columns.
+        name: what the read is called in a view; stands before its columns.
 
     Raises:
         PlanError: a column or a key is missing, or a key has another type than in the source.
@@ -265,7 +246,7 @@ def plan_lookup(
     source = _plan_read(scope, lookup.source)
     if isinstance(source, GroupPlan):
         available, plain = source.outputs, False
-        behind_source = {column: source.lineage[column] for column in source.outputs}
+        behind_source = {column: source.lineage[f"{source.name.name}.{column}"] for column in source.outputs}
     else:
         hidden = set(source.keys)
         available, plain = source.relation.schema, True
@@ -275,11 +256,8 @@ def plan_lookup(
         columns = tuple(available) if not plain else tuple(c for c in available if c not in hidden)
     found = [column_of(available, column, what, where) for column in columns]
     keys = () if reader is None else _reader_keys(lookup, source, reader, what)
-    prefix = lookup.alias or name or (source.name.name if isinstance(source, GroupPlan) else "")
-    if name is not None and len(found) == 1:
-        names = [name]
-    else:
-        names = [f"{prefix}.{c.name}" if prefix else c.name for c in found]
+    prefix = name or lookup.alias or (source.name.name if isinstance(source, GroupPlan) else "")
+    names = [f"{prefix}.{c.name}" if prefix else c.name for c in found]
     maybe = plain or reader is None or any(reader[key].nullable for key in keys)  # no key, no features
     outputs = Schema(Column(shown, c.type, maybe or c.nullable) for shown, c in zip(names, found, strict=True))
     parts = {"columns": dict(zip(names, columns, strict=True)), "keys": list(keys)}
@@ -307,7 +285,7 @@ def _plan_read(scope: Scope, source: AsOf | Group) -> AsOfPlan | GroupPlan:
 
 
 def _plan_asof(scope: Scope, asof: AsOf) -> AsOfPlan:
-    relation = plan_input(scope, asof.relation, asof.at)
+    relation = plan_relation(scope, asof.relation)
     what = f"{asof.name}.asof({asof.entity.name})"
     keys = asof.entity.key_columns
     types = tuple(key_column(relation.schema, key, what, asof.at).type for key in keys)

@@ -12,7 +12,7 @@ from penstock.plan.asking import asking_row, source_of
 from penstock.plan.expr import Expression
 from penstock.plan.expr.types import BOOL, INT, Column, Schema
 from penstock.plan.ir import GroupPlan, Lineage, LookupPlan, RelationPlan, TwoHopPlan, ViewPlan
-from penstock.plan.relations import plan_input, plan_lookup
+from penstock.plan.relations import plan_lookup, plan_relation
 from penstock.plan.results import fold_type
 from penstock.plan.scope import Scope, behind, column_of, sealed, shown_type
 from penstock.plan.sources import read_schema
@@ -72,7 +72,7 @@ def _open(scope: Scope, view: View, what: str) -> _Building:
         schema = read_schema(dict(base.columns), what, base.at)
         lineage: Lineage = {name: (f"{view.name}.{name}",) for name in schema}
         return _Building(scope, what, view.at, None, schema, schema.names, lineage)
-    observation = plan_input(scope, base.relation, base.at)
+    observation = plan_relation(scope, base.relation)
     for column in base.columns:
         column_of(observation.schema, column, what, base.at)
     return _Building(scope, what, view.at, observation, observation.schema, base.columns, observation.lineage)
@@ -145,8 +145,8 @@ class _Building:
     def _self_columns(self, group: GroupPlan) -> tuple[str, ...] | None:
         """What a request must bring so that the asking row counts; nothing, with a warning, where it cannot."""
         root, columns = source_of(group), asking_row(group)
-        if self.observation is not None and source_of(self.observation) is not root:
-            return None  # the asking row is of another stream
+        if self.observation is None or source_of(self.observation) is not root:
+            return None  # the asking row is none of this stream
         if columns is None:
             self._warn_alone(group, "its rows are made later than the request")
             return None
