@@ -77,8 +77,8 @@ def test_an_aggregate_that_does_not_fit_is_refused_with_its_place(pay: Stream, a
 
 def test_equal_expressions_share_a_slot_whatever_the_order_written(pay: Stream) -> None:
     aggs = {"b": ps.sum("amount").where("ok"), "a": ps.mean("amount"), "c": ps.count().where(" (ok) ")}
-    made = planned(pay.by("card_id").over("1h", "1d").features("g", **aggs))
-    other = planned(pay.by("card_id").over("1h", "1d").features("g", **dict(reversed(aggs.items()))))
+    made = planned(pay.by("card_id").over("1h", "1d").features("g", **aggs))  # type: ignore[arg-type]
+    other = planned(pay.by("card_id").over("1h", "1d").features("g", **dict(reversed(aggs.items()))))  # type: ignore[arg-type]
     assert [slot.text for slot in made.layout.slots] == ["amount", "ok"]
     assert [slot.kind for slot in made.layout.slots] == [SlotKind.DECIMAL, SlotKind.BOOL]
     assert made.layout.slots[0].scale == 2
