@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from penstock.plan.expr import operators
 from penstock.plan.expr.bound import Bound, apply
-from penstock.plan.expr.kernels import arrow, length_of, vector
+from penstock.plan.expr.kernels import arrow, ints, length_of, vector
 from penstock.plan.expr.syntax import Node
 from penstock.plan.expr.types import INT, TEXT
 
@@ -74,7 +74,7 @@ def map_at(maps: Any, key: Any) -> Any:
     rows = np.repeat(np.arange(n), length)
     starts = np.cumsum(length) - length
     entries = np.arange(len(rows)) - np.repeat(starts, length) + np.repeat(begin, length)
-    same = _equal(_take(maps.keys, pa.array(entries)), _take(key, pa.array(rows))).fill_null(False)
+    same = _equal(_take(maps.keys, ints(entries)), _take(key, ints(rows))).fill_null(False)
     hits = np.flatnonzero(same.to_numpy(zero_copy_only=False))[::-1]
     place = np.zeros(n, np.int64)
     missing = np.ones(n, bool)

@@ -12,7 +12,7 @@ from penstock.plan.expr import operators
 from penstock.plan.expr.access import bind_index, struct_field
 from penstock.plan.expr.bound import Bound, apply, constant
 from penstock.plan.expr.casts import parse_date, parse_instant
-from penstock.plan.expr.kernels import arrow, length_of, rowwise, vector
+from penstock.plan.expr.kernels import arrow, length_of, rowwise, scalar, vector
 from penstock.plan.expr.lexer import refuse
 from penstock.plan.expr.like import like_kernel, like_row, text_join
 from penstock.plan.expr.registry import Site, fill, functions, match, spread
@@ -130,23 +130,22 @@ class _Binder:
             case "int":
                 if not -(2**63) <= node.value < 2**63:
                     raise self.error(node, "an integer literal has 64 bits", f"write {node.value}.0 for a float")
-                return constant(node, INT, pa.scalar(node.value, pa.int64()), f"{node.value}::BIGINT", node)
+                return constant(node, INT, scalar(node.value, INT), f"{node.value}::BIGINT", node)
             case "decimal":
                 number = float(node.value)
                 if number - number != 0.0:
                     raise self.error(node, "a number literal is finite", "write a smaller number")
-                return constant(node, FLOAT, pa.scalar(number + 0.0), f"{number!r}::DOUBLE", node)
+                return constant(node, FLOAT, scalar(number + 0.0, FLOAT), f"{number!r}::DOUBLE", node)
             case "text":
-                return constant(node, TEXT, pa.scalar(node.value, pa.string()), quote(node.value), node)
+                return constant(node, TEXT, scalar(node.value, TEXT), quote(node.value), node)
             case "bool":
-                return constant(node, BOOL, pa.scalar(node.value), str(node.value).upper(), node)
+                return constant(node, BOOL, scalar(node.value, BOOL), str(node.value).upper(), node)
             case "null":
-                return constant(node, NULL, pa.scalar(None), "NULL", node)
+                return constant(node, NULL, scalar(None, NULL), "NULL", node)
             case "duration":
                 if not -(2**63) <= node.value < 2**63:
                     raise self.error(node, "a duration has 64 bits of microseconds", "write a shorter duration")
-                scalar = pa.scalar(node.value, pa.int64()).cast(DURATION.arrow)
-                return constant(node, DURATION, scalar, f"to_microseconds({node.value})", node)
+                return constant(node, DURATION, scalar(node.value, DURATION), f"to_microseconds({node.value})", node)
         kind, reader = (DATE, parse_date) if node.kind == "date" else (INSTANT, parse_instant)
         value = reader(node.value)
         if value is None:
@@ -156,8 +155,7 @@ class _Binder:
                 else "write TIMESTAMP '2013-01-31 12:00:00Z', with Z or an offset"
             )
             raise self.error(node, f"{node.value!r} is no {kind}", remedy)
-        scalar = pa.scalar(value, pa.int32() if kind == DATE else pa.int64()).cast(kind.arrow)
-        return constant(node, kind, scalar, operators.literal_sql(kind, node.value), node)
+        return constant(node, kind, scalar(value, kind), operators.literal_sql(kind, node.value), node)
 
     def name(self, node: Name) -> Bound:
         for n in range(len(node.parts), 0, -1):
@@ -527,7 +525,7 @@ def _nullable(rule: str, args: Sequence[Bound]) -> bool:
 
 
 _if_else, _fill_false, _fill_true = arrow("if_else"), arrow("coalesce"), arrow("coalesce")
-_false, _true = pa.scalar(False), pa.scalar(True)
+_false, _true = scalar(False, BOOL), scalar(True, BOOL)
 _invert, _and, _or = arrow("invert"), arrow("and"), arrow("or")
 _equal, _is_null, _xor = arrow("equal"), arrow("is_null"), arrow("xor")
 

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from penstock.plan.expr.types import INT, Type
+from penstock.plan.expr.types import FLOAT, INT, Type
 
 __all__ = [
     "Kernel",
@@ -24,9 +24,12 @@ __all__ = [
     "clean",
     "cleaned",
     "from_rows",
+    "ints",
     "length_of",
     "numpy_float",
+    "one",
     "rowwise",
+    "scalar",
     "to_float",
     "to_rows",
     "vector",
@@ -35,8 +38,44 @@ __all__ = [
 Kernel = Callable[..., Any]
 
 INT_MIN, INT_MAX = -(2**63), 2**63 - 1
+
+
+def one(value: Any, kind: Type) -> pa.Array:
+    """A column of one Python value of a plain type, made of buffers.
+
+    Arrow's own conversion of Python objects imports pandas where it is installed, which takes longer than a plan may.
+    Instants and durations are ints of microseconds, dates ints of days.
+    """
+    if value is None:
+        return pa.nulls(1, kind.arrow)
+    match kind.name:
+        case "text" | "json":
+            held = value.encode()
+            offsets = np.array([0, len(held)], np.int32)
+            return pa.Array.from_buffers(kind.arrow, 1, [None, pa.py_buffer(offsets), pa.py_buffer(held)])
+        case "bool":
+            return pa.Array.from_buffers(kind.arrow, 1, [None, pa.py_buffer(bytes([bool(value)]))])
+        case "int" | "float" | "date" | "instant" | "duration":
+            return pa.Array.from_buffers(kind.arrow, 1, [None, pa.py_buffer(np.array([value], _NUMPY[kind.name]))])
+    return pa.array([value], kind.arrow)
+
+
+_NUMPY = {"int": np.int64, "float": np.float64, "date": np.int32, "instant": np.int64, "duration": np.int64}
+
+
+def scalar(value: Any, kind: Type) -> pa.Scalar:
+    """A Python value as `one` takes it, as a scalar."""
+    return one(value, kind)[0]
+
+
+def ints(values: np.ndarray[Any, Any]) -> pa.Array:
+    """A column of int64 over a NumPy array, without a copy."""
+    held = np.ascontiguousarray(values, np.int64)
+    return pa.Array.from_buffers(pa.int64(), len(held), [None, pa.py_buffer(held)])
+
+
 _FLOAT_NULL = pa.nulls(1, pa.float64())
-_FLOAT_ZERO = pa.array([0.0])
+_FLOAT_ZERO = one(0.0, FLOAT)
 
 
 def arrow(name: str, options: pc.FunctionOptions | None = None) -> Kernel:
@@ -50,7 +89,7 @@ def arrow(name: str, options: pc.FunctionOptions | None = None) -> Kernel:
 
 
 _add, _sum, _finite, _if_else = arrow("add"), arrow("sum"), arrow("is_finite"), arrow("if_else")
-_plus_zero, _null_float = pa.scalar(0.0), pa.scalar(None, pa.float64())
+_plus_zero, _null_float = _FLOAT_ZERO[0], _FLOAT_NULL[0]
 
 
 def clean(values: Any) -> Any:

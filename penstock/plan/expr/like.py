@@ -8,7 +8,8 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from penstock.plan.expr.kernels import Kernel, arrow
+from penstock.plan.expr.kernels import Kernel, arrow, scalar
+from penstock.plan.expr.types import TEXT
 
 __all__ = ["like_kernel", "like_row", "text_join"]
 
@@ -26,7 +27,7 @@ def like_kernel(pattern: str, fold: bool) -> Kernel:
     if not fold and "%" not in inner and "_" not in inner:
         leading, trailing = pattern.startswith("%"), pattern.endswith("%")
         if not leading and not trailing:
-            equal, whole = arrow("equal"), pattern
+            equal, whole = arrow("equal"), scalar(pattern, TEXT)
             return lambda values: equal(values, whole)
         name = {(True, True): "match_substring", (False, True): "starts_with", (True, False): "ends_with"}[
             leading, trailing

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from penstock.plan.expr.bound import Bound, Template, apply, constant
 from penstock.plan.expr.casts import cast_kernel, parse_date, parse_duration, parse_instant, rescale
-from penstock.plan.expr.kernels import INT_MIN, Kernel, arrow, checked, cleaned, numpy_float, rowwise
+from penstock.plan.expr.kernels import INT_MIN, Kernel, arrow, checked, cleaned, numpy_float, rowwise, scalar
 from penstock.plan.expr.registry import common_type
 from penstock.plan.expr.syntax import Node
 from penstock.plan.expr.types import (
@@ -78,10 +78,7 @@ def convert(bound: Bound, target: Type, zone: str) -> Bound | None:
         value = _LITERAL_READERS[target.name](literal.value)
         if value is None:
             return None
-        base = pa.int32() if target == DATE else pa.int64()
-        return constant(
-            bound.node, target, pa.scalar(value, base).cast(target.arrow), literal_sql(target, literal.value)
-        )
+        return constant(bound.node, target, scalar(value, target), literal_sql(target, literal.value))
     if bound.type == NULL or _widens(bound.type, target):
         return cast(bound, target, zone)
     return None

@@ -7,7 +7,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from penstock.errors import DataError, ExpressionError, Location
+import penstock as ps
+from penstock.errors import DataError, ExpressionError, Location, PlanError
 from penstock.plan.expr import Schema, UserFunction, compile
 from penstock.plan.expr.types import FLOAT, TEXT
 
@@ -181,6 +182,23 @@ def test_a_users_function_runs_row_by_row() -> None:
     rows = pa.Table.from_pylist([ROW, ROW | {"a": None}, ROW | {"a": 1}], schema=SCHEMA.arrow)
     assert expression.evaluate(rows).to_pylist() == ["high!", "none!", "low!"]
     assert expression.nullable is False
+
+
+def test_a_definition_becomes_a_users_function() -> None:
+    function = UserFunction.of(ps.function(tier))
+    assert function.signature == "tier(float?) -> text"
+    assert function.source
+    assert UserFunction.of(ps.function(spread)).signature == "spread(list<int>, map<text, float>) -> instant?"
+    with pytest.raises(PlanError, match="annotation of x"):
+        UserFunction.of(ps.function(odd))
+
+
+def spread(x: list[int], y: dict[str, float]) -> dt.datetime | None:
+    return None
+
+
+def odd(x: complex) -> int:
+    return 1
 
 
 def test_a_users_function_skips_null_and_names_its_failures() -> None:

@@ -7,15 +7,16 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from penstock.plan.expr.kernels import Kernel, arrow, length_of, vector
+from penstock.plan.expr.kernels import Kernel, arrow, length_of, scalar, vector
 from penstock.plan.expr.registry import Family, Site
+from penstock.plan.expr.types import BOOL
 
 __all__ = ["CONDITIONAL"]
 
 CONDITIONAL = Family("conditional", "Choices")
 _coalesce, _if_else = arrow("coalesce"), arrow("if_else")
 _equal = arrow("equal")
-_false = pa.scalar(False)
+_false = scalar(False, BOOL)
 
 
 def _first(site: Site) -> Kernel:
@@ -43,7 +44,7 @@ CONDITIONAL.add(
 
 def _null_if(left: Any, right: Any) -> Any:
     n = length_of((left, right))
-    return _if_else(_coalesce(_equal(left, right), _false), pa.scalar(None, left.type), vector(left, n))
+    return _if_else(_coalesce(_equal(left, right), _false), pa.nulls(1, left.type)[0], vector(left, n))
 
 
 CONDITIONAL.add("nullif(T, T) -> T", "Null where the two are equal, else the first.", kernel=_null_if, nulls="maybe")

@@ -6,12 +6,13 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from penstock.plan.expr.access import list_at
 from penstock.plan.expr.functions.text import TEXTS
-from penstock.plan.expr.kernels import Kernel, arrow, length_of, vector
+from penstock.plan.expr.kernels import Kernel, arrow, ints, length_of, vector
 from penstock.plan.expr.kernels import rowwise as _rowwise
 from penstock.plan.expr.registry import Family, Site
 
@@ -47,8 +48,8 @@ def _list_value(site: Site) -> Kernel:
         columns = [vector(arg, n) for arg in args]
         stacked = pa.concat_arrays(columns)
         # element j of row i lies at j * n + i
-        order = pc.list_flatten(pa.array([[j * n + i for j in range(width)] for i in range(n)], pa.list_(pa.int64())))
-        offsets = pa.array(range(0, n * width + 1, width), pa.int32())
+        order = ints(np.arange(n * width).reshape(width, n).T.ravel())
+        offsets = ints(np.arange(n + 1) * width).cast(pa.int32())
         return pa.ListArray.from_arrays(offsets, stacked.take(order)).cast(kind)
 
     return run

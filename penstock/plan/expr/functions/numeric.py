@@ -8,13 +8,12 @@ from decimal import ROUND_CEILING, ROUND_DOWN, ROUND_FLOOR, ROUND_HALF_UP, Conte
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from penstock.plan.expr.casts import quantized, rescale
-from penstock.plan.expr.kernels import INT_MAX, INT_MIN, Kernel, arrow, clean, cleaned, numpy_float, rowwise
+from penstock.plan.expr.kernels import INT_MAX, INT_MIN, Kernel, arrow, clean, cleaned, numpy_float, one, rowwise
 from penstock.plan.expr.registry import Family, Site
-from penstock.plan.expr.types import INT, Type, decimal
+from penstock.plan.expr.types import FLOAT, INT, Type, decimal
 
 __all__ = ["NUMERIC"]
 
@@ -198,8 +197,8 @@ _add(
     nulls="maybe",
     rule="null for y = 0",
 )
-_add("pi() -> float", "The number pi.", kernel=lambda: pa.array([math.pi]), nulls="never")
-_add("e() -> float", "The number e.", kernel=lambda: pa.array([math.e]), nulls="never", duckdb="exp(1)")
+_add("pi() -> float", "The number pi.", kernel=lambda: one(math.pi, FLOAT), nulls="never")
+_add("e() -> float", "The number e.", kernel=lambda: one(math.e, FLOAT), nulls="never", duckdb="exp(1)")
 
 
 def _gcd(a: int, b: int) -> int | None:

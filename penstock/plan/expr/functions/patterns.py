@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from penstock.plan.expr.kernels import Kernel, arrow, rowwise
+from penstock.plan.expr.kernels import Kernel, arrow, one, rowwise, scalar
 from penstock.plan.expr.registry import Family, Site
 from penstock.plan.expr.types import TEXT
 
@@ -29,7 +29,7 @@ def _pattern(site: Site, flags_at: int) -> str:
         inline += _FLAGS[flag]
     whole = f"(?{inline}){pattern}" if inline else pattern
     try:
-        arrow("match_substring_regex", pc.MatchSubstringOptions(whole))(pa.array([""]))
+        arrow("match_substring_regex", pc.MatchSubstringOptions(whole))(one("", TEXT))
     except pa.ArrowInvalid as error:
         raise site.refuse(1, f"{pattern!r} is no pattern: {error}", "see the syntax of RE2") from None
     return whole
@@ -77,8 +77,8 @@ def _span(values: Any, pattern: str, group: int) -> Any:
     named = _name_group(pattern, group)
     found = arrow("extract_regex", pc.ExtractRegexOptions(named))(values)
     held = arrow("struct_field", pc.StructFieldOptions([0]))(found)
-    empty = arrow("coalesce")(held, pa.scalar(""))
-    return arrow("if_else")(values.is_valid(), empty, pa.scalar(None, pa.string()))
+    empty = arrow("coalesce")(held, scalar("", TEXT))
+    return arrow("if_else")(values.is_valid(), empty, scalar(None, TEXT))
 
 
 def _name_group(pattern: str, group: int) -> str:
@@ -111,7 +111,7 @@ def _replace(site: Site) -> Kernel:
     options = pc.ReplaceSubstringOptions(pattern, site.constants[2], max_replacements=None if everywhere else 1)
     run = arrow("replace_substring_regex", options)
     try:
-        run(pa.array([""]))
+        run(one("", TEXT))
     except pa.ArrowInvalid as error:
         raise site.refuse(2, f"no such replacement: {error}", r"groups are written \1, \2") from None
     return run
