@@ -7,7 +7,9 @@ from penstock.store.log.embedded.topic import EmbeddedTopic as Topic
 from penstock.store.log.interface import (
     Append,
     AppendResult,
+    Confirmation,
     DeadLetter,
+    Erasure,
     LogBatch,
     Position,
     ProducerId,
@@ -20,7 +22,9 @@ from penstock.store.log.interface import (
 __all__ = [
     "Append",
     "AppendResult",
+    "Confirmation",
     "DeadLetter",
+    "Erasure",
     "Log",
     "LogBatch",
     "Position",

@@ -17,7 +17,9 @@ __all__ = [
     "Append",
     "AppendResult",
     "ClockKind",
+    "Confirmation",
     "DeadLetter",
+    "Erasure",
     "Log",
     "LogBatch",
     "Position",
@@ -203,6 +205,27 @@ class DeadLetter:
 
 
 @dataclass(frozen=True, slots=True)
+class Confirmation:
+    """The lake holds every row below these offsets, by partition: in which table, since which version of it."""
+
+    offsets: tuple[int, ...]
+    table: str
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Erasure:
+    """An entry of the audit: when, by which columns, how many rows and dead letters went, why and by whom."""
+
+    at_us: int
+    columns: tuple[str, ...]
+    rows: int
+    dead_letters: int
+    reason: str
+    author: str
+
+
+@dataclass(frozen=True, slots=True)
 class TopicCounts:
     """What a topic has taken since it was created."""
 
@@ -273,6 +296,22 @@ class Topic(Protocol):
 
     def dead_letters(self, from_number: int = 0, limit: int = 1_000) -> list[DeadLetter]:
         """Rows refused at the door, oldest first."""
+        ...
+
+    def confirm(self, position: Position, table: str, version: int) -> None:
+        """Notes that a table of the lake, in a version, holds every row below a position."""
+        ...
+
+    def trim(self, keep: Retention | None = None) -> int:
+        """Deletes confirmed rows that the retention, the topic's by default, no longer keeps; how many records."""
+        ...
+
+    def erase(self, key: Mapping[str, Any], *, reason: str, author: str) -> Erasure:
+        """Takes every row whose columns equal `key` out of the topic, its id index and its dead letters."""
+        ...
+
+    def erasures(self) -> list[Erasure]:
+        """Every erasure in the topic, oldest first; the erased keys themselves are not kept."""
         ...
 
     def counts(self) -> TopicCounts:

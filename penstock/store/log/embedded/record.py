@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+import lmdb
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -39,6 +40,7 @@ __all__ = [
     "encode",
     "log_offsets",
     "partition_key",
+    "seek",
     "stored_schema",
     "with_system_columns",
 ]
@@ -209,6 +211,18 @@ def log_offsets(header: Header, rows: pa.RecordBatch) -> NDArray[np.int64]:
     if header.flags & HAS_OFFSETS:
         return np.asarray(rows[LOG_OFFSET].to_numpy(), np.int64)
     return np.arange(header.first_offset, header.first_offset + header.n_rows, dtype=np.int64)
+
+
+def seek(cursor: lmdb.Cursor, topic: int, partition: int, offset: int) -> bool:
+    """Moves a cursor over records to the record that holds an offset, or the first one after it."""
+    key = batch_key(topic, partition, offset)
+    found = cursor.set_range(key)
+    if found and bytes(cursor.key()) == key:
+        return True
+    moved = cursor.prev() if found else cursor.last()
+    if moved and bytes(cursor.key()[:8]) == key[:8] and Header.unpack(cursor.value()).next_offset > offset:
+        return True
+    return bool(cursor.set_range(key))
 
 
 def with_system_columns(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 import lmdb
 import msgspec
@@ -14,21 +14,34 @@ from numpy.typing import NDArray
 from penstock.errors import PenstockError, StoreError
 from penstock.names import Name
 from penstock.semantics.columns import KNOWN_TIME
+from penstock.store.log.embedded import erase as erasure
+from penstock.store.log.embedded import retention
 from penstock.store.log.embedded.commit import dead_key, load_counts
 from penstock.store.log.embedded.producers import Producer
 from penstock.store.log.embedded.record import (
     HAS_KNOWN,
     Head,
     Header,
-    batch_key,
     decode,
     log_offsets,
     partition_key,
+    seek,
     stored_schema,
     with_system_columns,
 )
 from penstock.store.log.embedded.spec import Spec
-from penstock.store.log.interface import Append, AppendResult, DeadLetter, LogBatch, Position, ProducerId, TopicCounts
+from penstock.store.log.interface import (
+    Append,
+    AppendResult,
+    Confirmation,
+    DeadLetter,
+    Erasure,
+    LogBatch,
+    Position,
+    ProducerId,
+    Retention,
+    TopicCounts,
+)
 
 if TYPE_CHECKING:
     from penstock.store.log.embedded.log import EmbeddedLog
@@ -42,19 +55,19 @@ class EmbeddedTopic:
     """A named list of rows in partitions, each in the order of its offsets."""
 
     def __init__(self, log: EmbeddedLog, spec: Spec) -> None:
-        self._log, self._spec = log, spec
+        self.log, self.spec = log, spec
         self.name = Name.parse(spec.name)
         self.config = spec.topic_config()
 
     @property
     def schema(self) -> pa.Schema:
         """The user's columns, in their newest version known here."""
-        return self._spec.schema()
+        return self.spec.schema()
 
     @property
     def schema_version(self) -> int:
         """The newest version of the schema known here, counted from 1."""
-        return len(self._spec.schemas)
+        return len(self.spec.schemas)
 
     def append(
         self,
@@ -74,8 +87,8 @@ class EmbeddedTopic:
             DataError: the batch as a whole does not fit, or known times go back.
             StoreError: a stale producer, a gap in its sequence, or the disk refuses.
         """
-        append = Append(self._spec.name, batch, producer, sequence, epoch, partition, frontier_us)
-        return self._log.append_all([append])[0]
+        append = Append(self.spec.name, batch, producer, sequence, epoch, partition, frontier_us)
+        return self.log.append_all([append])[0]
 
     def read(
         self, partition: int, from_offset: int, *, max_rows: int = 10_000, schema_version: int | None = None
@@ -85,17 +98,15 @@ class EmbeddedTopic:
         Raises:
             StoreError: the offset lies before what is retained or after the end, or there is no such partition.
         """
-        head, found, next_known_us = self._log.env.view(
-            lambda txn: self._collect(txn, partition, from_offset, max_rows)
-        )
+        head, found, next_known_us = self.log.env.view(lambda txn: self._collect(txn, partition, from_offset, max_rows))
         version = max([self.schema_version, *(header.schema_version for header, _ in found)])
         if version > self.schema_version:
-            self._spec = self._log.spec(self._spec.name)
-        schema = self._spec.schema(schema_version)
+            self.spec = self.log.spec(self.spec.name)
+        schema = self.spec.schema(schema_version)
         records = []
         next_offset = from_offset
         for header, data in found:
-            rows = decode(header, data, self._spec.schema(header.schema_version))
+            rows = decode(header, data, self.spec.schema(header.schema_version))
             offsets = log_offsets(header, rows)
             start = int(offsets.searchsorted(from_offset))
             stop = min(len(offsets), start + max_rows)
@@ -118,7 +129,7 @@ class EmbeddedTopic:
         self, txn: lmdb.Transaction, partition: int, from_offset: int, max_rows: int
     ) -> tuple[Head, list[tuple[Header, bytes]], int | None]:
         """Records that hold the rows asked for, copied out, and the known time of the row after them, if any."""
-        db, number = self._log.env.db, self._spec.number
+        db, number = self.log.env.db, self.spec.number
         self._check_read(partition, max_rows)
         head = Head.unpack(txn.get(partition_key(number, partition), db=db["heads"]))
         if not head.start_offset <= from_offset <= head.next_offset:
@@ -126,7 +137,7 @@ class EmbeddedTopic:
         found: list[tuple[Header, bytes]] = []
         cursor = txn.cursor(db=db["batches"])
         n_rows = n_bytes = 0
-        more = _seek(cursor, number, partition, from_offset)
+        more = seek(cursor, number, partition, from_offset)
         prefix = partition_key(number, partition)
         while more and bytes(cursor.key()[:8]) == prefix:
             header = Header.unpack(cursor.value())
@@ -184,20 +195,21 @@ class EmbeddedTopic:
             StoreError: not one offset for each partition.
         """
         position = self._position(offsets)
-        self._own(position)
+        self.check_own(position)
         return position
 
     def _position(self, offsets: tuple[int, ...] | list[int]) -> Position:
-        return Position(self._log.log_id, self._log.epoch, self._spec.name, tuple(offsets))
+        return Position(self.log.log_id, self.log.epoch, self.spec.name, tuple(offsets))
 
     def heads(self) -> list[Head]:
         """The state of every partition at one moment."""
-        return self._log.env.view(self._heads)
+        return self.log.env.view(self.heads_in)
 
-    def _heads(self, txn: lmdb.Transaction) -> list[Head]:
-        heads = self._log.env.db["heads"]
+    def heads_in(self, txn: lmdb.Transaction) -> list[Head]:
+        """The state of every partition within a transaction."""
+        heads = self.log.env.db["heads"]
         return [
-            Head.unpack(txn.get(partition_key(self._spec.number, partition), db=heads))
+            Head.unpack(txn.get(partition_key(self.spec.number, partition), db=heads))
             for partition in range(self.config.partitions)
         ]
 
@@ -211,25 +223,25 @@ class EmbeddedTopic:
         Raises:
             StoreError: the position is of another log or topic.
         """
-        self._own(position)
-        at_end = self._log.env.view(lambda txn: self._frontiers(txn, position, promise=False))
+        self.check_own(position)
+        at_end = self.log.env.view(lambda txn: self._frontiers(txn, position, promise=False))
         if all(us is not None for us in at_end):
             return tuple(us for us in at_end if us is not None)
         # A writer takes its known time under the write lock, so while we hold it none is on its way.
-        promised = self._log.env.exclusive(lambda txn: self._frontiers(txn, position, promise=True))
+        promised = self.log.env.exclusive(lambda txn: self._frontiers(txn, position, promise=True))
         return tuple(us for us in promised if us is not None)
 
     def _frontiers(self, txn: lmdb.Transaction, position: Position, *, promise: bool) -> list[int | None]:
         frontiers: list[int | None] = []
-        for partition, head in enumerate(self._heads(txn)):
+        for partition, head in enumerate(self.heads_in(txn)):
             offset = position.offsets[partition]
             if offset < head.next_offset:
                 frontiers.append(self._frontier_at(head, self._known_at(txn, partition, offset)))
             elif self.config.clock == "source":
                 frontiers.append(self._frontier_at(head, None))
             elif promise:
-                frontier_us = max(head.known_us, self._log.clock.now_us())
-                self._log.floors.raise_to(self._spec, partition, frontier_us)
+                frontier_us = max(head.known_us, self.log.clock.now_us())
+                self.log.floors.raise_to(self.spec, partition, frontier_us)
                 frontiers.append(frontier_us)
             else:
                 frontiers.append(None)
@@ -237,14 +249,14 @@ class EmbeddedTopic:
 
     def _known_at(self, txn: lmdb.Transaction, partition: int, offset: int) -> int | None:
         """The known time of the first row at or after an offset; None where all such rows were erased."""
-        cursor = txn.cursor(db=self._log.env.db["batches"])
-        more = _seek(cursor, self._spec.number, partition, offset)
-        prefix = partition_key(self._spec.number, partition)
+        cursor = txn.cursor(db=self.log.env.db["batches"])
+        more = seek(cursor, self.spec.number, partition, offset)
+        prefix = partition_key(self.spec.number, partition)
         while more and bytes(cursor.key()[:8]) == prefix:
             header = Header.unpack(cursor.value())
             if header.known_first_us == header.known_last_us or offset <= header.first_offset:
                 return header.known_first_us
-            rows = decode(header, bytes(cursor.value()), self._log.spec_in(txn, self._spec.name, header.schema_version))
+            rows = decode(header, bytes(cursor.value()), self.log.spec_in(txn, self.spec.name, header.schema_version))
             at = int(log_offsets(header, rows).searchsorted(offset))
             if at < len(rows):
                 return _known_us(header, rows, at)
@@ -257,21 +269,21 @@ class EmbeddedTopic:
         Raises:
             StoreError: the position is of another log or topic.
         """
-        return self._log.wait([position], timeout_s)
+        return self.log.wait([position], timeout_s)
 
     def is_beyond(self, position: Position) -> bool:
         """Whether there is a row beyond the position."""
-        self._own(position)
+        self.check_own(position)
         return any(head.next_offset > offset for head, offset in zip(self.heads(), position.offsets, strict=True))
 
     def last_sequence(self, producer: ProducerId) -> int:
         """The last sequence stored for a producer, -1 for none."""
-        db = self._log.env.db["producers"]
-        return self._log.env.view(lambda txn: Producer.load(txn, db, self._spec.number, producer).sequence)
+        db = self.log.env.db["producers"]
+        return self.log.env.view(lambda txn: Producer.load(txn, db, self.spec.number, producer).sequence)
 
     def dead_letters(self, from_number: int = 0, limit: int = 1_000) -> list[DeadLetter]:
         """Rows refused at the door, oldest first."""
-        db, topic = self._log.env.db["dead"], self._spec.number
+        db, topic = self.log.env.db["dead"], self.spec.number
 
         def work(txn: lmdb.Transaction) -> list[DeadLetter]:
             letters: list[DeadLetter] = []
@@ -283,55 +295,76 @@ class EmbeddedTopic:
                 more = cursor.next()
             return letters
 
-        return self._log.env.view(work)
+        return self.log.env.view(work)
+
+    def confirm(self, position: Position, table: str, version: int) -> None:
+        """Notes that a table of the lake, in a version, holds every row below a position.
+
+        Raises:
+            StoreError: the position is of another topic, or lies beyond the end.
+        """
+        retention.confirm(self, position, table, version)
+
+    def confirmation(self) -> Confirmation | None:
+        """What the lake has confirmed last."""
+        return retention.confirmation(self)
+
+    def trim(self, keep: Retention | None = None) -> int:
+        """Deletes confirmed rows that the retention, the topic's by default, no longer keeps; how many records."""
+        return retention.trim(self, keep)
+
+    def erase(self, key: Mapping[str, Any], *, reason: str, author: str) -> Erasure:
+        """Takes every row whose columns equal `key` out of the topic, its id index and its dead letters.
+
+        Raises:
+            DataError: no such column, or the value is not of its type.
+        """
+        return erasure.erase(self, key, reason=reason, author=author)
+
+    def erasures(self) -> list[Erasure]:
+        """Every erasure in the topic, oldest first; the erased keys themselves are not kept."""
+        return erasure.audit(self)
 
     def counts(self) -> TopicCounts:
         """What the topic has taken since it was created."""
-        return self._log.env.view(lambda txn: load_counts(txn, self._log.env.db, self._spec.number))
+        return self.log.env.view(lambda txn: load_counts(txn, self.log.env.db, self.spec.number))
 
     def lake_table(self) -> str:
         """The table of the lake that the topic's rows go to: environment, project, fork, name and version in one."""
         return str(self.name).replace("/", "__").replace("@", "__v")
 
-    def _own(self, position: Position) -> None:
+    def check_own(self, position: Position) -> None:
+        """Refuses a position of another log, epoch or topic.
+
+        Raises:
+            StoreError: it is.
+        """
         ours = self._position(position.offsets)
         if position != ours or len(position.offsets) != self.config.partitions:
             raise StoreError(
-                f"use a position in {self._spec.name} of log {self._log.log_id}, epoch {self._log.epoch}",
+                f"use a position in {self.spec.name} of log {self.log.log_id}, epoch {self.log.epoch}",
                 found=position.to_json(),
                 remedy="take a position from this topic, by start, end or position",
-                where=str(self._log.path),
+                where=str(self.log.path),
             )
 
     def _check_read(self, partition: int, max_rows: int) -> None:
         if not 0 <= partition < self.config.partitions or max_rows < 1:
             raise StoreError(
-                f"read partition {partition} of {self._spec.name}, at least one row",
+                f"read partition {partition} of {self.spec.name}, at least one row",
                 found=f"{self.config.partitions} partitions, max_rows={max_rows}",
                 remedy="partitions count from 0",
-                where=str(self._log.path),
+                where=str(self.log.path),
             )
 
     def _outside(self, partition: int, offset: int, head: Head) -> PenstockError:
         below = offset < head.start_offset
         return StoreError(
-            f"read {self._spec.name}, partition {partition}, from offset {offset}",
+            f"read {self.spec.name}, partition {partition}, from offset {offset}",
             found=f"offsets {head.start_offset} to {head.next_offset} retained",
             remedy=f"older rows are in the lake: read {self.lake_table()} there" if below else "read from the end",
-            where=str(self._log.path),
+            where=str(self.log.path),
         )
-
-
-def _seek(cursor: lmdb.Cursor, topic: int, partition: int, offset: int) -> bool:
-    """Moves to the record that holds an offset, or the first one after it."""
-    key = batch_key(topic, partition, offset)
-    found = cursor.set_range(key)
-    if found and bytes(cursor.key()) == key:
-        return True
-    moved = cursor.prev() if found else cursor.last()
-    if moved and bytes(cursor.key()[:8]) == key[:8] and Header.unpack(cursor.value()).next_offset > offset:
-        return True
-    return bool(cursor.set_range(key))
 
 
 def _known_us(header: Header, rows: pa.RecordBatch, at: int) -> int:
