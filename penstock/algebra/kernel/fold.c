@@ -166,26 +166,31 @@ EXTREME(max_float, double, d, >)
 EXTREME(min_decimal, ps_i128, i128, <)
 EXTREME(max_decimal, ps_i128, i128, >)
 
-/* ---- first, last: row indices; an external row comes after all others ---- */
+/* ---- first, last: nodes keep row indices; an accumulator keeps 2 x index + 1, so that the external row, which stands
+ * before row `place`, is 2 x place ---- */
+
+static int64_t external_position(const ps_series *s, const ps_field *f, int64_t row) {
+    const ps_series *x = s->external;
+    if (f->mask >= 0 && !ps_bit(x, row, f->mask)) return -1;
+    return 2 * ps_series_place(s, x->t[row], x->kf[row], x->ord ? x->ord[row] : INT64_MAX);
+}
 
 static void fold_last(const ps_series *s, const ps_field *f, const ps_span *spans, int32_t n, ps_acc *acc) {
     int64_t best = acc->i;
     EACH_SPAN {
-        if (span->level == PS_EXTERNAL) {
-            if (f->mask < 0 || ps_bit(s->external, span->b, f->mask)) best = s->n;
-        } else if (span->level == 0) {
+        int64_t found = -1;
+        if (span->level == PS_EXTERNAL) found = external_position(s, f, span->b);
+        else if (span->level == 0) {
             int64_t i = span->e - 1;
             if (f->mask >= 0)
                 while (i >= span->b && !ps_bit(s, i, f->mask)) i--;
-            if (i >= span->b && i > best) best = i;
+            if (i >= span->b) found = 2 * i + 1;
         } else {
             NODES(int32_t, node);
-            for (int32_t i = span->e - 1; i >= span->b; i--) {
-                if (node[i] < 0) continue;
-                if (node[i] > best) best = node[i];
-                break;
-            }
+            for (int32_t i = span->e - 1; i >= span->b && found < 0; i--)
+                if (node[i] >= 0) found = 2 * (int64_t)node[i] + 1;
         }
+        if (found > best) best = found;
     }
     acc->i = best;
 }
@@ -194,16 +199,16 @@ static void fold_first(const ps_series *s, const ps_field *f, const ps_span *spa
     int64_t best = acc->i;
     EACH_SPAN {
         int64_t found = -1;
-        if (span->level == PS_EXTERNAL) {
-            if (f->mask < 0 || ps_bit(s->external, span->b, f->mask)) found = s->n;
-        } else if (span->level == 0) {
+        if (span->level == PS_EXTERNAL) found = external_position(s, f, span->b);
+        else if (span->level == 0) {
             int64_t i = span->b;
             if (f->mask >= 0)
                 while (i < span->e && !ps_bit(s, i, f->mask)) i++;
-            if (i < span->e) found = i;
+            if (i < span->e) found = 2 * i + 1;
         } else {
             NODES(int32_t, node);
-            for (int32_t i = span->b; i < span->e && found < 0; i++) found = node[i];
+            for (int32_t i = span->b; i < span->e && found < 0; i++)
+                if (node[i] >= 0) found = 2 * (int64_t)node[i] + 1;
         }
         if (found >= 0 && (best < 0 || found < best)) best = found;
     }
@@ -304,7 +309,7 @@ void ps_acc_store(const ps_series *s, const ps_field *f, int32_t level, int64_t 
     switch (f->op) {
         case PS_COUNT: ((uint32_t *)(void *)node)[at] = (uint32_t)acc->i; break;
         case PS_FIRST:
-        case PS_LAST: ((int32_t *)(void *)node)[at] = (int32_t)acc->i; break;
+        case PS_LAST: ((int32_t *)(void *)node)[at] = acc->i < 0 ? -1 : (int32_t)(acc->i / 2); break;
         case PS_DECAY:
         case PS_DECAY_COUNT: numbers[at] = acc->decay.sum; break;
         case PS_MOMENTS:

@@ -180,29 +180,29 @@ static int append_rows(row_list *list, const int32_t *rows, int64_t n, int64_t f
     return 1;
 }
 
-int64_t ps_sweep_rows(const ps_program *p, const ps_rows *rows, const ps_asked *asked, int64_t from, int64_t to,
-                      int32_t window, int64_t limit, int64_t *lengths, int64_t **indices) {
+int64_t ps_sweep_rows(const ps_program *p, const ps_rows *rows, const ps_asked *asked, int64_t keys, int64_t from,
+                      int32_t window, int64_t limit, int64_t most, int64_t *lengths, int64_t **indices, int64_t *next) {
     sweep x;
     if (window < 0 || window >= p->n_windows || !sweep_open(&x, p)) return -1;
     int code = 0;
     row_list list = {NULL, 0, 0};
-    int64_t self[PS_BLOCK];
-    for (int64_t key = from; key < to && code >= 0; key++) {
-        int64_t first = asked->start[key], end = asked->start[key + 1];
-        if (first == end) continue;
+    int64_t self, at = from;
+    for (int64_t key = 0; key < keys && code >= 0 && list.n < most; key++) {
+        int64_t end = asked->start[key + 1];
+        if (at >= end) continue;
         code = bind_key(&x, rows, key);
-        for (; first < end && code >= 0; first++) {
-            ps_queries queries = {1, asked->q + first, asked->a + first, NULL, column(asked->calendar, first), asked->stride};
-            if (asked->self) local_self(asked, first, 1, rows->start[key], x.s->n, self), queries.self = self;
+        for (; at < end && code >= 0 && list.n < most; at++) {
+            ps_queries queries = {1, asked->q + at, asked->a + at, NULL, column(asked->calendar, at), asked->stride};
+            if (asked->self) local_self(asked, at, 1, rows->start[key], x.s->n, &self), queries.self = &self;
             const int32_t *found;
             int64_t n = ps_query_rows(x.scratch, x.s, &queries, 0, window, limit, &found);
             if (n < 0 || !append_rows(&list, found, n, rows->start[key])) code = -1;
-            else lengths[asked->place ? asked->place[first] : first] = n;
+            else lengths[at - from] = n;
         }
     }
     sweep_close(&x);
     if (code < 0) free(list.rows);
-    *indices = code < 0 ? NULL : list.rows;
+    *indices = code < 0 ? NULL : list.rows, *next = at;
     return code < 0 ? code : list.n;
 }
 

@@ -29,11 +29,11 @@ typedef struct {
 int ps_sweep(const ps_program *p, const ps_rows *rows, const ps_asked *asked, int64_t from, int64_t to,
              const ps_columns *out);
 
-/* Visible rows of one window for the queries of keys [from, to), at most `limit` of the newest each (< 0: all):
- * lengths[place of query] and, through *indices (malloc'ed, to be freed by ps_free), the rows in the order of the
- * queries of these keys. Returns the number of indices or a negative code as above. */
-int64_t ps_sweep_rows(const ps_program *p, const ps_rows *rows, const ps_asked *asked, int64_t from, int64_t to,
-                      int32_t window, int64_t limit, int64_t *lengths, int64_t **indices);
+/* Visible rows of one window for queries [from, *next) in the order they are given, at most `limit` of the newest each
+ * (< 0: all); stops after the query that brings the number of rows to `most`. lengths[i] is the number of rows of query
+ * from + i, *indices (malloc'ed, to be freed by ps_free) the rows. Returns their number or a negative code as above. */
+int64_t ps_sweep_rows(const ps_program *p, const ps_rows *rows, const ps_asked *asked, int64_t keys, int64_t from,
+                      int32_t window, int64_t limit, int64_t most, int64_t *lengths, int64_t **indices, int64_t *next);
 void ps_free(void *memory);
 
 /* Mask bytes of rows [0, n). For mask j: valid[spec[3j]] and where truth[spec[3j + 1]] and truth[spec[3j + 2]], each

@@ -44,7 +44,9 @@ enum ps_out {
     PS_OUTS
 };
 
-enum ps_status { PS_OK = 0, PS_EMPTY = 1, PS_OVERFLOW = 2, PS_LIMIT = 3 };
+/* ok; nothing counted: null; null for want of room; null above a limit; something counted but no value (the variance
+ * of one value, a ratio by 0): null; nothing counted: 0 */
+enum ps_status { PS_OK = 0, PS_EMPTY = 1, PS_OVERFLOW = 2, PS_LIMIT = 3, PS_UNDEFINED = 4, PS_ZERO = 5 };
 
 typedef struct {
     int32_t kind; /* enum ps_kind */

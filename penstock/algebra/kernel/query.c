@@ -32,6 +32,8 @@ struct ps_scratch {
     int64_t *right, *left; /* last positions of edges per group, per window */
     int64_t *floor;        /* last rounded left edge per window: [floor, floor + hop) maps to floor */
     int64_t *low;          /* left positions of the current query, per window */
+    int *with_self;        /* whether the self row must be added to a window */
+    int32_t *order;        /* windows of the current group by falling left position */
     int32_t *indices;      /* of ps_query_rows */
     int64_t cap_indices;
     int failed; /* memory was short */
@@ -48,7 +50,10 @@ ps_scratch *ps_scratch_new(const ps_program *p) {
     w->rows = malloc(PS_BLOCK * windows * sizeof *w->rows);
     w->accs = malloc(PS_BLOCK * windows * ((size_t)p->n_fields + 1) * sizeof *w->accs);
     w->right = calloc(groups, 8), w->left = calloc(windows, 8), w->floor = calloc(windows, 8), w->low = calloc(windows, 8);
-    if (w->spans && w->segments && w->groups && w->rows && w->accs && w->right && w->left && w->floor && w->low) return w;
+    w->with_self = calloc(windows, sizeof(int)), w->order = calloc(windows, sizeof(int32_t));
+    if (w->spans && w->segments && w->groups && w->rows && w->accs && w->right && w->left && w->floor && w->low &&
+        w->with_self && w->order)
+        return w;
     ps_scratch_free(w);
     return NULL;
 }
@@ -56,7 +61,7 @@ ps_scratch *ps_scratch_new(const ps_program *p) {
 void ps_scratch_free(ps_scratch *w) {
     if (!w) return;
     free(w->spans), free(w->segments), free(w->groups), free(w->rows), free(w->accs), free(w->right), free(w->left);
-    free(w->floor), free(w->low), free(w->indices);
+    free(w->floor), free(w->low), free(w->with_self), free(w->order), free(w->indices);
     free(w);
 }
 
@@ -124,7 +129,7 @@ static int64_t left_edge(ps_scratch *w, int32_t index, int64_t end, const ps_que
 typedef struct {
     const ps_series *s;
     int64_t a;
-    int64_t self; /* index of the self row when it is inside the series and counts, else -1 */
+    int64_t gap; /* the self row, not visible by itself before the right edge, stands before row `gap`; -1: none */
 } view;
 
 static int row_visible(const view *v, int64_t i) {
@@ -204,23 +209,24 @@ static int64_t rows_in(const ps_series *s, const ps_span *span) {
     return sum;
 }
 
-/* Left position of the window of the `need` newest visible rows before `high`. */
-static int64_t nth_from_right(const view *v, int64_t high, int64_t need) {
+/* Left position of the window of the `need` newest rows before `high`, of the visible ones and the self row. */
+static int64_t nth_from_right(const view *v, int64_t high, int64_t need, int *with_self) {
     const ps_series *s = v->s;
     int64_t at = high;
-    while (at > s->head && need > 0) {
+    *with_self = 0;
+    while (need > 0) {
+        if (!*with_self && v->gap >= at) {
+            *with_self = 1, need--;
+            continue;
+        }
+        if (at <= s->head) break;
         int32_t level = 0;
         while (level < s->levels && (at & (((int64_t)1 << (PS_FAN_BITS * (level + 1))) - 1)) == 0 &&
                at - ((int64_t)1 << (PS_FAN_BITS * (level + 1))) >= s->head)
             level++;
         for (;; level--) {
             int64_t j = (at >> (PS_FAN_BITS * level)) - 1, begin = j << (PS_FAN_BITS * level);
-            int holds_self = v->self >= begin && v->self < at;
-            if (level == 0) {
-                need -= holds_self || row_visible(v, j);
-                break;
-            }
-            if (holds_self) continue;
+            if (level > 0 && !*with_self && v->gap > begin) continue;
             int seen = node_visible(v, level, j);
             ps_span span = {level, (int32_t)j, (int32_t)j + 1};
             int64_t count = seen == EVERY ? rows_in(s, &span) : 0;
@@ -235,92 +241,73 @@ static int64_t nth_from_right(const view *v, int64_t high, int64_t need) {
 
 /* ---- one query ---- */
 
-/* Where the self row stands for one group: it counts in windows without offset whose left edge it is not before. */
+/* The self row of a query for one group: it counts once in every window without offset, wherever it lies. */
 typedef struct {
-    int64_t t, index; /* index n stands for the external row */
-    int counts;       /* in this group, and is not visible anyway before the right edge */
-    int external;
+    int64_t index; /* of the row, or of the row before which the external one stands */
+    int counts, external;
+    int inside; /* visible before the right edge, so that a window that reaches it needs nothing more */
 } self_row;
 
 static self_row find_self(const ps_series *s, const ps_queries *queries, int64_t i, int64_t offset, int64_t high) {
-    self_row self = {0, queries->self ? queries->self[i] : -1, 0, 0};
+    self_row self = {queries->self ? queries->self[i] : -1, 0, 0, 0};
     if (offset != 0 || self.index == -1) return self;
     if (self.index == -2) {
-        if (!s->external) return self;
-        self.t = s->external->t[0], self.index = s->n, self.external = 1;
+        const ps_series *x = s->external;
+        if (!x) return self;
+        self.index = ps_series_place(s, x->t[0], x->kf[0], x->ord ? x->ord[0] : INT64_MAX);
+        self.external = 1;
     } else {
         if (self.index < s->head || self.index >= s->n) return self;
-        self.t = s->t[self.index];
         view v = {s, queries->a[i], -1};
-        if (self.index < high && row_visible(&v, self.index)) return self;
+        self.inside = self.index < high && row_visible(&v, self.index);
     }
-    self.counts = self.t <= queries->q[i];
+    self.counts = 1;
     return self;
 }
 
 /* Left positions of the windows of a group; fills w->low and sorts `order` by falling position. A self row is not
  * carried from one segment to the next, so the order need not heed it. */
 static void left_positions(ps_scratch *w, const view *v, const ps_group *group, const ps_queries *queries, int64_t i,
-                           int64_t end, int64_t high, const self_row *self, int32_t *order, int64_t *edges) {
+                           int64_t end, int64_t high, const self_row *self) {
     const ps_series *s = v->s;
     for (int32_t k = 0; k < group->n_windows; k++) {
         int32_t index = group->windows[k];
         const ps_window *window = &w->p->windows[index];
         if (window->kind == PS_ROWS) {
-            int outside = self->counts && self->index >= high;
-            w->low[index] = nth_from_right(v, high, window->n - outside);
-            edges[k] = w->low[index] < s->n ? s->t[w->low[index]] : INT64_MAX;
+            w->low[index] = nth_from_right(v, high, window->n, &w->with_self[index]);
         } else {
-            edges[k] = left_edge(w, index, end, queries, i);
-            w->left[index] = seek(s, edges[k], w->left[index]);
+            w->left[index] = seek(s, left_edge(w, index, end, queries, i), w->left[index]);
             w->low[index] = w->left[index] < high ? w->left[index] : high;
         }
+        if (window->kind != PS_ROWS)
+            w->with_self[index] = self->counts && !(self->inside && self->index >= w->low[index]);
         int32_t at = k;
-        int64_t edge = edges[k];
-        for (; at > 0 && w->low[order[at - 1]] < w->low[index]; at--) order[at] = order[at - 1], edges[at] = edges[at - 1];
-        order[at] = index, edges[at] = edge;
+        for (; at > 0 && w->low[w->order[at - 1]] < w->low[index]; at--) w->order[at] = w->order[at - 1];
+        w->order[at] = index;
     }
-}
-
-/* Whether the self row lies at or right of a window's left end. */
-static int reaches_self(const ps_program *p, int32_t window, const self_row *self, int64_t low, int64_t edge) {
-    const ps_window *w = &p->windows[window];
-    if (w->kind == PS_ROWS) return w->n > 0 && self->index >= low;
-    return self->t >= edge;
 }
 
 static void cut_group(ps_scratch *w, const ps_series *s, const ps_queries *queries, int64_t i, int32_t g, int32_t slot) {
     const ps_group *group = &w->p->groups[g];
-    int32_t order_small[64], *order = order_small;
-    int64_t edges_small[64], *edges = edges_small;
-    if (group->n_windows > 64) {
-        order = malloc((size_t)group->n_windows * sizeof *order), edges = malloc((size_t)group->n_windows * sizeof *edges);
-        if (!order || !edges) {
-            w->failed = 1;
-            free(order), free(edges);
-            return;
-        }
-    }
     int64_t end = minus(queries->q[i], group->offset), high = seek(s, group->closed ? plus(end, 1) : end, w->right[g]);
     w->right[g] = high;
     self_row self = find_self(s, queries, i, group->offset, high);
-    view v = {s, queries->a[i], self.counts && !self.external ? self.index : -1};
-    left_positions(w, &v, group, queries, i, end, high, &self, order, edges);
+    view v = {s, queries->a[i], self.counts && !self.inside ? self.index + !self.external : -1};
+    left_positions(w, &v, group, queries, i, end, high, &self);
     run_of_group *run = &w->groups[slot * w->p->n_groups + g];
     int32_t self_at = self.external ? 0 : (int32_t)self.index;
     *run = (run_of_group){end, w->n_segments, 0, {self.external ? PS_EXTERNAL : 0, self_at, self_at + 1}};
     int64_t e = high, rows = 0;
     for (int32_t k = 0; k < group->n_windows; k++) {
-        int32_t first = w->n_spans, window = order[k];
+        int32_t first = w->n_spans, window = w->order[k];
         int64_t b = w->low[window];
         if (b < e) push_rows(w, &v, b, e, needs_check(&v, b, e)), e = b;
         for (int32_t j = first; j < w->n_spans; j++) rows += rows_in(s, &w->spans[j]);
-        int32_t with_self = self.counts && reaches_self(w->p, window, &self, b, edges[k]);
+        int32_t with_self = w->with_self[window];
         w->rows[window * PS_BLOCK + slot] = rows + with_self;
         w->segments[w->n_segments++] = (segment){window, first, w->n_spans, with_self};
     }
     run->end = w->n_segments;
-    if (order != order_small) free(order), free(edges);
 }
 
 /* ---- folding and finishing ---- */
@@ -343,7 +330,10 @@ static void fold_field(ps_scratch *w, const ps_series *s, int32_t index, int64_t
 }
 
 static double wide_to_double(const ps_wide *x) {
-    return (double)x->high * 340282366920938463463374607431768211456.0 + (double)x->low;
+    if (x->high == ((ps_i128)x->low < 0 ? -1 : 0)) return (double)(ps_i128)x->low;
+    if (x->high >= 0) return (double)x->high * 0x1p128 + (double)x->low;
+    ps_wide minus_x = {~x->low + 1, (int64_t)(~(uint64_t)x->high + (x->low == 0))};
+    return -((double)minus_x.high * 0x1p128 + (double)minus_x.low);
 }
 
 static double sum_to_double(const ps_field *f, const ps_acc *acc) {
@@ -385,14 +375,14 @@ static int put_double(double x, uint8_t *value) {
 
 static int put_row(const ps_series *s, const ps_output *o, int64_t row, uint8_t *value) {
     if (row < 0) return PS_EMPTY;
-    const ps_series *r = row == s->n ? s->external : s;
-    size_t at = row == s->n ? 0 : (size_t)row, size = (size_t)o->size;
+    const ps_series *r = row % 2 ? s : s->external;
+    size_t at = row % 2 ? (size_t)(row / 2) : 0, size = (size_t)o->size;
     memcpy(value, r->slot[o->slot] + at * size, size);
     return PS_OK;
 }
 
 static int put_moments(const ps_output *o, const ps_acc *acc, uint8_t *value) {
-    if (acc->moments.n < 2) return PS_EMPTY;
+    if (acc->moments.n < 2) return acc->moments.n < 1 ? PS_EMPTY : PS_UNDEFINED;
     double variance = acc->moments.m2 / (acc->moments.n - 1);
     if (o->op == PS_OUT_STD) return put_double(sqrt(variance) / o->scale, value);
     return put_double(variance / (o->scale * o->scale), value);
@@ -411,9 +401,10 @@ static int64_t count_of(const place *x, int32_t field) { return field < 0 ? x->w
 
 static int put_ratio(const place *x, uint8_t *value) {
     const ps_field *fields = x->w->p->fields;
-    if (count_of(x, x->o->c) == 0 || count_of(x, x->o->d) == 0) return PS_EMPTY;
+    int64_t above = count_of(x, x->o->c), under = count_of(x, x->o->d);
+    if (!above || !under) return above || under ? PS_UNDEFINED : PS_EMPTY;
     double below = sum_to_double(&fields[x->o->b], acc_of(x, x->o->b));
-    if (below == 0) return PS_EMPTY;
+    if (below == 0) return PS_UNDEFINED;
     return put_double(sum_to_double(&fields[x->o->a], acc_of(x, x->o->a)) / below / x->o->scale, value);
 }
 
@@ -425,7 +416,7 @@ static int put(const place *x, const ps_series *s, uint8_t *value) {
         case PS_OUT_COUNT:
             n = count_of(x, o->a);
             memcpy(value, &n, 8);
-            return PS_OK;
+            return n ? PS_OK : PS_ZERO;
         case PS_OUT_SHARE:
             n = count_of(x, o->b);
             return n ? put_double((double)count_of(x, o->a) / (double)n, value) : PS_EMPTY;
@@ -440,7 +431,9 @@ static int put(const place *x, const ps_series *s, uint8_t *value) {
         case PS_OUT_VARIANCE:
         case PS_OUT_STD: return put_moments(o, acc_of(x, o->a), value);
         case PS_OUT_ROW: return put_row(s, o, acc_of(x, o->a)->i, value);
-        case PS_OUT_DECAY: return count_of(x, o->b) ? put_double(acc_of(x, o->a)->decay.sum / o->scale, value) : PS_EMPTY;
+        case PS_OUT_DECAY:
+            if (!count_of(x, o->b)) return f->op == PS_DECAY_COUNT ? PS_ZERO : PS_EMPTY;
+            return put_double(acc_of(x, o->a)->decay.sum / o->scale, value);
         default: return put_ratio(x, value);
     }
 }
@@ -484,23 +477,24 @@ int64_t ps_query_rows(ps_scratch *w, const ps_series *s, const ps_queries *queri
     const ps_window *kind = &w->p->windows[window];
     int64_t end = minus(queries->q[i], kind->offset), high = seek(s, kind->closed ? plus(end, 1) : end, w->right[kind->group]);
     self_row self = find_self(s, queries, i, kind->offset, high);
-    view v = {s, queries->a[i], self.counts && !self.external ? self.index : -1};
+    view v = {s, queries->a[i], self.counts && !self.inside ? self.index + !self.external : -1};
     ps_group alone = {kind->offset, kind->closed != PS_LEFT, 1, &window};
-    int32_t order;
-    int64_t edge, n = 0;
     w->right[kind->group] = high;
-    left_positions(w, &v, &alone, queries, i, end, high, &self, &order, &edge);
-    int64_t low = w->low[window];
-    int counts = self.counts && reaches_self(w->p, window, &self, low, edge);
+    left_positions(w, &v, &alone, queries, i, end, high, &self);
+    int64_t low = w->low[window], n = 0, at = self.external ? s->n : self.index;
+    int pending = w->with_self[window];
     limit = limit < 0 ? INT64_MAX : limit;
     /* Newest first, then turned round. */
-    if (counts && self.index >= high && n < limit && put_index(w, n, self.index)) n++;
-    for (int64_t j = high - 1; j >= low && n < limit; j--) {
-        if (!(row_visible(&v, j) || (counts && j == self.index))) continue;
-        if (!put_index(w, n, j)) return -1;
-        n++;
+    for (int64_t j = high; n < limit; j--) {
+        if (pending && (j <= v.gap || (self.inside && j <= self.index + 1) || j == low)) {
+            if (!put_index(w, n++, at)) return -1;
+            pending = 0, j++;
+            continue;
+        }
+        if (j <= low) break;
+        if (!row_visible(&v, j - 1)) continue;
+        if (!put_index(w, n++, j - 1)) return -1;
     }
-    if (counts && self.index < low && n < limit && put_index(w, n, self.index)) n++;
     for (int64_t x = 0, y = n - 1; x < y; x++, y--) {
         int32_t swap = w->indices[x];
         w->indices[x] = w->indices[y], w->indices[y] = swap;

@@ -26,8 +26,8 @@ typedef struct {
 int ps_query_block(ps_scratch *w, const ps_series *s, const ps_queries *queries, int64_t from, int64_t n,
                    uint8_t *records);
 
-/* Visible rows of one window of one query, in order, at most `limit` of the newest (limit < 0: all); a self row that is
- * external is row s->n. Writes indices to *rows (owned by w, valid until the next call). Returns their number or -1. */
+/* Visible rows of one window of one query, in order, at most `limit` of the newest (limit < 0: all); an
+ * external self row is row s->n. Writes indices to *rows (owned by w, valid until the next call). Returns their number or -1. */
 int64_t ps_query_rows(ps_scratch *w, const ps_series *s, const ps_queries *queries, int64_t i, int32_t window,
                       int64_t limit, const int32_t **rows);
 

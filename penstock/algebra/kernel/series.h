@@ -42,7 +42,7 @@ typedef struct ps_series {
     int64_t late;               /* >= max(kf - t) over the rows: older rows need no look at kf; part of the state */
     int64_t min_kt;             /* <= min(kt): part of the state; PS_NEVER when kt is NULL */
     int64_t retired;            /* rows with kt <= retired are left out of the nodes; no query may ask below it */
-    const struct ps_series *external; /* one row outside the series, taken as the newest, that a query may count as its self row; or NULL */
+    const struct ps_series *external; /* one row outside the series that a query may count as its self row, or NULL */
 } ps_series;
 
 /* What must be kept beside a block of rows to bind it again; a caller stores it as it likes. */
