@@ -66,8 +66,9 @@ class Measure:
     """An aggregate over slots.
 
     Attributes:
-        slot: index of the argument; None for `count(*)` and `decayed_count`.
-        slot2: denominator of a ratio; further columns of last_n are in `slots`.
+        slot: index of the (first) argument; None for `count(*)` and `decayed_count`.
+        slot2: denominator of a ratio.
+        slots: the arguments after the first, of last_n and of a user's aggregate.
         where: index of a BOOL slot; a row counts only where it is true.
         per: index of a slot; the result is a map from its value to the result, null buckets dropped.
         n: of last_n. limit: of distinct. half_life_us: of decay. custom: name of the user's aggregate.

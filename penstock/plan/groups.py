@@ -25,6 +25,7 @@ from penstock.plan.scope import Scope, behind, key_column, sealed
 
 __all__ = ["plan_group"]
 
+_OPS = frozenset(Op)
 _KINDS = {
     "int": SlotKind.INT,
     "instant": SlotKind.INT,
@@ -204,7 +205,7 @@ class _Lowering:
 
     def measure(self, name: str, agg: Agg) -> _Measured:
         what, where = f"{self.what}, {name}", agg.at
-        if agg.op not in set(Op):
+        if agg.op not in _OPS:
             raise PlanError(
                 f"{what}: {agg.op} folds outcomes of a join", found=agg.op, remedy="use count() or share()", where=where
             )

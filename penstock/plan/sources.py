@@ -16,7 +16,6 @@ from penstock.semantics.columns import is_system_column
 __all__ = ["plan_stream", "plan_table", "read_schema"]
 
 REPLAYED = ("files", "hive")  # kinds whose rows happened before they are read
-_DAY_US = 86_400_000_000
 
 
 def plan_stream(scope: Scope, stream: Stream) -> SourcePlan:

@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import pytest
+
+import penstock as ps
+from penstock.define import Definitions
+from penstock.define.relation import Group
+from penstock.define.stream import Stream, Table
+from penstock.define.view import View
+from penstock.errors import PlanError
+from penstock.plan import Plan, plan
+from penstock.plan.ir import ViewPlan
+
+
+def planned(view: View) -> ViewPlan:
+    return plan(Definitions.of(view)).views[view.name]
+
+
+@pytest.fixture
+def by_card(pay: Stream) -> Group:
+    return pay.by("card_id").over("1h").features("by_card", n=ps.count(), total=ps.sum("amount"))
+
+
+@pytest.fixture
+def shops() -> Table:
+    return ps.table("shops", key=ps.entity("shop_id"), schema={"shop_id": "text", "city": "text", "amount": "int"})
+
+
+def test_a_request_brings_what_is_put_out_used_as_a_key_or_in_an_expression(pay: Stream, by_card: Group) -> None:
+    made = planned(ps.view("v", pay["amount"], by_card, late="hour(at, 'UTC') > 20", rate="by_card.n_1h / 2"))
+    assert list(made.inputs) == ["at", "card_id", "amount"]
+    assert list(made.outputs) == ["amount", "by_card.n_1h", "by_card.total_1h", "late", "rate"]
+    assert made.base == ("amount",)
+    assert made.lineage["rate"] == ("pay.card_id",)
+
+
+def test_expressions_use_those_before_them(pay: Stream) -> None:
+    made = planned(ps.view("v", pay["amount"], twice="amount * 2", more="twice + 1"))
+    assert made.lineage["more"] == ("pay.amount",)
+    with pytest.raises(PlanError, match="there is no column more"):
+        planned(ps.view("v", pay["amount"], twice="more * 2", more="amount + 1"))
+
+
+def test_request_inputs_are_all_needed(by_card: Group) -> None:
+    made = planned(ps.view("v", ps.inputs(card_id="int", note="text?"), by_card["n_1h"]))
+    assert [str(c) for c in made.inputs.columns] == ["card_id int not null", "note text"]
+    assert made.observation is None
+    with pytest.raises(PlanError, match="found card_id is text"):
+        planned(ps.view("v", ps.inputs(card_id="text"), by_card["n_1h"]))
+
+
+def test_a_read_may_hide_a_column_of_the_base_that_nothing_needs(pay: Stream, shops: Table) -> None:
+    made = planned(ps.view("v", pay["card_id"], shops["amount"], more="amount + 1"))
+    assert str(made.outputs["amount"]) == "amount int"
+    assert "amount" not in made.inputs
+    assert made.lineage["more"] == ("pay.shop_id", "shops.amount")
+
+
+def test_two_columns_of_one_name_are_refused(pay: Stream, shops: Table) -> None:
+    with pytest.raises(PlanError, match="two of its columns have one name; found 'amount'"):
+        planned(ps.view("v", pay["amount"], shops["amount"]))
+    with pytest.raises(PlanError, match="two of its columns have one name; found 'amount'"):
+        planned(ps.view("v", pay["card_id"], shops["amount"], amount="1"))
+
+
+def test_a_name_cannot_stand_for_a_needed_column_and_another(pay: Stream, shops: Table) -> None:
+    with pytest.raises(PlanError, match="needed, and for another"):
+        planned(ps.view("v", pay["card_id"], shops["city"], early="amount", amount="1"))
+
+
+def test_one_source_is_read_twice_under_two_names(pay: Stream) -> None:
+    stays = ps.stream("stays", time="at", schema={"at": "instant", "a": "text", "b": "text"})
+    n = stays.by(ps.entity("town").on("a")).over("1d").features("stay", n=ps.count())
+    made = planned(ps.view("v", stays["a"], n.on("a", name="here"), there=n["n_1d"].on("b")))
+    assert list(made.outputs) == ["a", "here.n_1d", "there.n_1d"]
+
+
+def test_counts_read_by_a_key_that_may_be_null_may_be_null(pay: Stream) -> None:
+    by_shop = pay.by("shop_id").over("1h").features("by_shop", n=ps.count())
+    made = planned(ps.view("v", pay["shop_id"], by_shop))
+    assert made.outputs["by_shop.n_1h"].nullable
+
+
+def test_an_asking_row_that_counts_brings_what_is_aggregated(pay: Stream) -> None:
+    rows = pay.where("ok").with_columns(net="amount - points")
+    group = rows.by("card_id").over("1d", include_self=True).features("g", x=ps.sum("net"), n=ps.count())
+    plain = ps.view("plain", pay["card_id"], group["n_1d"])
+    asked = ps.view("asked", ps.inputs(card_id="int"), group["n_1d"])
+    made = plan(Definitions.of(plain, asked)).views
+    assert made["plain"].lookups[0].self_columns == ("amount", "ok", "points")
+    assert set(made["plain"].inputs) == {"card_id", "amount", "points", "ok"}
+    assert made["asked"].lookups[0].self_columns is None
+
+
+def test_rows_made_later_cannot_count_at_request_time(pay: Stream) -> None:
+    back = ps.stream("back", time="at", schema={"at": "instant", "pay_id": "text"})
+    joined = pay.join(back, on="pay_id", within="1h", name="joined", back=ps.any())
+    group = joined.by("card_id").over("1d", include_self=True).features("g", x=ps.share("back"))
+    made = plan(Definitions.of(ps.view("v", pay["card_id"], group)))
+    assert made.views["v"].lookups[0].self_columns is None
+    assert any("made later than the request" in text for _, text in made.warnings)
+
+
+def test_two_hops_find_the_key_in_a_list_of_structs(feed: Plan) -> None:
+    [near] = feed.views["rank"].two_hops
+    assert (near.list_column, near.field, near.first, near.op, str(near.type)) == (
+        "recent.items",
+        "item_id",
+        5,
+        "mean",
+        "float",
+    )
+    assert near.value.keys == () and near.value.columns == ("ctr_1h",)
+    assert near.keys.keys == ("user_id",)
+
+
+@pytest.mark.parametrize(
+    ("items", "agg", "message"),
+    [
+        (ps.last_n(5, "shop_id"), ps.sum(), "is read by int; found the list holds text"),
+        (ps.last_n(5, "shop_id", "amount"), ps.sum(), "found card_id is none of shop_id, amount"),
+        (ps.count(), ps.sum(), "the keys of a two-hop read come from a list"),
+        (ps.last_n(5, "card_id"), ps.std("x"), "the answers are folded by any, count"),
+        (ps.last_n(5, "card_id"), ps.mean("x"), "of nothing but themselves"),
+    ],
+)
+def test_two_hops_that_do_not_fit_are_refused(
+    pay: Stream, by_card: Group, items: ps.Agg, agg: ps.Agg, message: str
+) -> None:
+    recent = pay.by("shop_id").features("recent", items=items)
+    with pytest.raises(PlanError, match=message):
+        planned(ps.view("v", pay["shop_id"], near=by_card["n_1h"].of(recent["items"], agg=agg)))
+
+
+def test_two_hops_go_through_a_list_of_keys(pay: Stream, by_card: Group) -> None:
+    recent = pay.by("shop_id").features("recent", items=ps.last_n(5, "card_id"))
+    made = planned(ps.view("v", pay["shop_id"], near=by_card["n_1h"].of(recent["items"], agg=ps.count())))
+    [near] = made.two_hops
+    assert near.field is None and str(made.outputs["near"]) == "near int not null"
+
+
+def test_lineage_goes_through_relations_groups_and_views(feed: Plan, flights: Plan) -> None:
+    assert feed.views["rank"].lineage["fit_cat"] == (
+        "click.imp_id",
+        "items.category",
+        "show.imp_id",
+        "show.item_id",
+        "show.user_id",
+    )
+    assert feed.views["rank"].lineage["tier"] == ("items.price", "show.item_id")
+    assert flights.views["rich"].lineage["surge"] == ("departures.dep_delay", "departures.origin", "schedule.origin")
+
+
+def test_a_wrong_expression_is_told_with_its_view_and_line(pay: Stream) -> None:
+    with pytest.raises(PlanError, match=r"test_views\.py:\d+: PS300 view v, x: .*amuont"):
+        planned(ps.view("v", pay["amount"], x="amuont * 2"))
