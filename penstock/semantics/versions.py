@@ -150,7 +150,13 @@ class _Rounds:
         self.last[codes[taken]] = rows[taken]
 
 
-def resolve_versions(rows: pa.RecordBatch | pa.Table, *, positions: bool = False) -> pa.Table:
+def resolve_versions(
+    rows: pa.RecordBatch | pa.Table,
+    *,
+    positions: bool = False,
+    corrected: bool = True,
+    horizon_us: int | None = None,
+) -> pa.Table:
     """Accepted rows as versions: deletes taken out, `_known_until` added; the order of the rows stays.
 
     Of one id, within one partition, the version with the greatest (`k`, offset) counts; a version is over at the
@@ -161,6 +167,10 @@ def resolve_versions(rows: pa.RecordBatch | pa.Table, *, positions: bool = False
         rows: accepted rows with `_id`, `_known_time`, `_partition`, `_offset` and `_op`.
         positions: also add `_until_offset` int64, the offset of the version that ends this one, `NEVER_US` if none;
             for knowledge given as log positions.
+        corrected: whether the stream takes corrections (it has an `op`); without, each row is an event of its own
+            and never ends.
+        horizon_us: C, the correction horizon: a row that comes later than that after the newest version of its id is
+            a new event, and the former version stays.
     """
     import pyarrow as pa  # loaded with the first batch, so that definitions import without it
     import pyarrow.compute as pc
@@ -178,6 +188,9 @@ def resolve_versions(rows: pa.RecordBatch | pa.Table, *, positions: bool = False
         order = np.lexsort((offsets, known_us, partitions, ids))
         this, after = order[:-1], order[1:]
         same = (ids[this] == ids[after]) & (partitions[this] == partitions[after]) & (ids[this] != NO_ID)
+        if horizon_us is not None:
+            same &= known_us[after] - known_us[this] <= horizon_us
+        same &= corrected
         until_us[this[same]] = known_us[after[same]]
         until_offset[this[same]] = offsets[after[same]]
     table = table.append_column(pa.field(KNOWN_UNTIL, pa.int64(), nullable=False), pa.array(until_us))

@@ -100,3 +100,14 @@ def test_a_move_ends_the_version_in_the_old_partition_only() -> None:
     table = resolve_versions(versions(log), positions=True)
     assert table["_known_until"].to_pylist() == [9, NEVER_US]
     assert table["_until_offset"].to_pylist() == [1, NEVER_US]
+
+
+def test_a_row_beyond_the_correction_horizon_is_a_new_event() -> None:
+    log = versions([("a", OP_INSERT, 0, 0, 0), ("a", OP_UPSERT, 10, 0, 1), ("a", OP_UPSERT, 21, 0, 2)])
+    resolved = resolve_versions(log, horizon_us=10).to_pylist()
+    assert [row["_known_until"] for row in resolved] == [10, NEVER_US, NEVER_US]
+
+
+def test_rows_of_a_stream_without_corrections_never_end() -> None:
+    log = versions([("a", OP_INSERT, 0, 0, 0), ("a", OP_INSERT, 10, 0, 1)])
+    assert [row["_known_until"] for row in resolve_versions(log, corrected=False).to_pylist()] == [NEVER_US, NEVER_US]

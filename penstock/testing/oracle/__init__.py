@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from penstock.testing.oracle.answers import Answer, Oracle
 from penstock.testing.oracle.folds import Cell
+from penstock.testing.oracle.labels import Sample, samples
 from penstock.testing.oracle.rows import Door, Knowledge, Log, Own, Row, is_known, visible
 from penstock.testing.oracle.windows import calendar_start, hop_us
 
@@ -16,8 +17,10 @@ __all__ = [
     "Oracle",
     "Own",
     "Row",
+    "Sample",
     "calendar_start",
     "hop_us",
     "is_known",
+    "samples",
     "visible",
 ]
