@@ -20,9 +20,9 @@ import yaml
 
 import penstock.define as ps
 from penstock.define.project import Definitions
-from penstock.define.relation import Group, Relation
+from penstock.define.relation import Group, Joined
 from penstock.define.sample import Samples
-from penstock.define.stream import Stream
+from penstock.define.stream import Stream, Table
 from penstock.define.view import View
 from penstock.testing.oracle import Answer, Door, Oracle, Row, samples
 from penstock.testing.oracle.answers import plain_value
@@ -38,10 +38,10 @@ def cases() -> Iterator[Any]:
             yield pytest.param(case, id=f"{file.stem}: {case['title']}")
 
 
-def us(value: Any) -> int:
+def us(value: str | float) -> int:
     if isinstance(value, str):
         return instant_us(datetime.fromisoformat(value))
-    return START_US + round(value * 1_000_000)
+    return START_US + int(round(value * 1_000_000))
 
 
 def known(value: Any) -> Any:
@@ -67,10 +67,8 @@ def as_row(given: list[Any]) -> Row:
 def world(case: Mapping[str, Any]) -> tuple[dict[str, Any], Definitions, dict[str, Door], Oracle]:
     names: dict[str, Any] = {"ps": ps, "Spread": Spread, **{name: getattr(ps, name) for name in ps.__all__}}
     exec(case["given"], names)
-    made = [
-        value for value in names.values() if isinstance(value, Relation | View | Samples) and hasattr(value, "version")
-    ]
-    made += [value for value in names.values() if isinstance(value, Stream)]
+    kinds = (Stream, Table, Joined, Group, View, Samples)
+    made: list[Any] = [value for value in names.values() if isinstance(value, kinds)]
     definitions = Definitions.of(*made)
     doors, arrivals = {}, {}
     for name, rows in case["rows"].items():

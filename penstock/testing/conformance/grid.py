@@ -26,7 +26,7 @@ START_US = 1_767_225_600 * SECOND  # 2026-01-01 00:00 UTC
 
 PLAIN: dict[str, Agg] = {
     "count": ps.count(), "count_x": ps.count("x"), "sum": ps.sum("x"), "sum_i": ps.sum("i"), "sum_m": ps.sum("m"),
-    "mean": ps.mean("x"), "mean_m": ps.mean("m"), "share": ps.share("x > 2"), "min": ps.min("x"), "min_w": ps.min("w"),
+    "mean": ps.mean("x"), "mean_m": ps.mean("m"), "share": ps.share("x > 2"), "min": ps.min("x"), "min_m": ps.min("m"),
     "max": ps.max("i"), "max_m": ps.max("m"), "variance": ps.variance("x"), "std": ps.std("i"), "first": ps.first("x"),
     "first_w": ps.first("w"), "last": ps.last("w"), "last_m": ps.last("m"), "last_n": ps.last_n(3, "i"),
     "last_n_two": ps.last_n(2, "w", "x"), "distinct": ps.distinct("i"), "distinct_w": ps.distinct("w"),

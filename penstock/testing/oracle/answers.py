@@ -85,10 +85,9 @@ class Oracle:
         """
         windows = group.windows or (LIFETIME,)
         columns = [(name, agg, window) for name, agg in group.aggs for window in windows]
-        if any(part is None for part in key):
-            return {names(name, window): Cell(None, "unseen") for name, _, window in columns}
-        rows = [row for row in self.rows(group.input, a) if key_of(group, row) == key]
+        rows = [row for row in self.rows(group.input, a) if key_of(group, row) == key and None not in key]
         own = self_row if group.include_self and self_row is not None and key_of(group, self_row) == key else None
+        own = None if None in key else own
         counted = {window.name: covered(window, q, rows, own) for window in windows}
         seen = any(counted.values())
         found = {}
