@@ -41,7 +41,7 @@ def cases() -> Iterator[Any]:
 def us(value: str | float) -> int:
     if isinstance(value, str):
         return instant_us(datetime.fromisoformat(value))
-    return START_US + int(round(value * 1_000_000))
+    return START_US + round(value * 1_000_000)
 
 
 def known(value: Any) -> Any:
