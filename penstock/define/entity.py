@@ -51,7 +51,12 @@ def entity(name: str, keys: str | tuple[str, ...] | list[str] = ()) -> Entity:
         raise DefinitionError(
             f"entity {name} names a key twice", found=repr(keys), remedy="name each once", where=where
         )
-    return Entity(name, tuple(check_name(key, "a key column", where) for key in keys), at=where)
+    for key in keys:  # columns are called as their source calls them
+        if not isinstance(key, str) or not key or key.startswith("_"):
+            raise DefinitionError(
+                f"a key of entity {name} is the name of a column", found=repr(key), remedy="name one", where=where
+            )
+    return Entity(name, keys, at=where)
 
 
 def entities(*names: str) -> tuple[Entity, ...]:

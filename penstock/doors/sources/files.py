@@ -65,9 +65,9 @@ class FilesSource:
         for entry in ready:
             assert schema is not None
             resumed = entry.name == done.current
-            arrival_us = (
-                done.arrival_us if resumed else max(done.arrival_us, entry.modified_us if position is None else now_us)
-            )
+            arrival_us = done.arrival_us
+            if watched and not resumed:
+                arrival_us = max(arrival_us, entry.modified_us if position is None else now_us)
             if not resumed:
                 done.start(entry, arrival_us)
             yield from self._read_one(listing, entry, schema, done, arrival_us if watched else None)

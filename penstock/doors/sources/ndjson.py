@@ -36,8 +36,9 @@ def read_ndjson_schema(file: IO[bytes], path: str) -> pa.Schema:
         if pa.types.is_string(kind):
             told = infer_type(column)
             kind = told if pa.types.is_timestamp(told) or pa.types.is_date(told) else kind
-        elif pa.types.is_timestamp(kind):  # Arrow takes local ISO texts for times
-            kind = pa.timestamp("us", kind.tz)
+        elif pa.types.is_timestamp(kind):  # Arrow takes texts for times, and leaves out their zone
+            texts = _parse(block, path, 0, pa.schema([pa.field(name, pa.string())]))
+            kind = infer_type(texts.column(name))
         elif pa.types.is_null(kind):
             kind = pa.string()
         fields.append(pa.field(name, kind))
