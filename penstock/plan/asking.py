@@ -26,11 +26,11 @@ def source_of(relation: RelationPlan) -> SourcePlan:
 
 
 def asking_row(group: GroupPlan) -> frozenset[str] | None:
-    """Columns of the source from which a row of the group's input is made, its key left out.
+    """Columns of the source from which a row of the group's input is made: its key, which must be the one read, too.
 
     None where no request can bring such a row: joined rows are made later, and rows of a group need its state.
     """
-    return _needed(group.input, frozenset(c for slot in group.slots for c in slot.columns))
+    return _needed(group.input, frozenset(c for slot in group.slots for c in slot.columns) | set(group.keys))
 
 
 def _needed(relation: RelationPlan, columns: frozenset[str]) -> frozenset[str] | None:

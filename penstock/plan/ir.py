@@ -214,7 +214,7 @@ class LookupPlan:
         outputs: `outputs.columns[i]` is `columns[i]` as the reader calls it, with its type: `alias.column` for a
             group, the plain name for an as-of read without an alias.
         self_columns: in a view, of a group that includes the asking row: the reader's columns from which that row is
-            made at request time, beside its key; None where the asking row does not count.
+            made at request time, its own key included (it counts under no other); None where it does not count.
     """
 
     source: AsOfPlan | GroupPlan

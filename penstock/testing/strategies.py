@@ -117,11 +117,15 @@ def aggregates(draw: st.DrawFn, most: int = 4) -> dict[str, Any]:
 
 
 @st.composite
-def windows(draw: st.DrawFn) -> Window:
-    """A window of any kind; most are in time."""
+def windows(draw: st.DrawFn, ahead: bool = False) -> Window:
+    """A window of any kind; most are in time.
+
+    Args:
+        ahead: some look ahead.
+    """
     kind = draw(st.sampled_from(("time", "time", "time", "rows", "lifetime", "calendar")))
     closed: Closed = draw(st.sampled_from(CLOSED))
-    offset = draw(st.sampled_from((None, None, None, "5s", "1s", "-3s")))
+    offset = draw(st.sampled_from((None, None, None, "5s", "-3s" if ahead else "1s")))
     if kind == "time":
         width = draw(st.sampled_from(("1s", "7s", "10s", "25s", "100s", "7min", "1h", "1d")))
         hop = draw(st.sampled_from((None, "exact", "1s", "3s", "10s")))
@@ -138,15 +142,19 @@ def windows(draw: st.DrawFn) -> Window:
 
 @st.composite
 def streams(draw: st.DrawFn, name: str = "ev") -> Stream:
-    """A stream over SCHEMA, with ids and corrections or without, and a duplicate span that matters."""
+    """A stream over SCHEMA, with ids and corrections or without, and a duplicate span that matters.
+
+    One with a known time of its own (`known_at`) may know rows long before they happen.
+    """
     corrected = draw(st.booleans())
     return ps.stream(
         name,
         time="at",
+        known="known_at" if draw(st.integers(0, 3)) == 0 else None,
         id="id" if corrected or draw(st.booleans()) else None,
         op="op" if corrected else None,
         dedup=draw(st.sampled_from(("0s", "3s", "1d"))),
-        schema=SCHEMA | {"id": "text?", "op": "text?"},
+        schema=SCHEMA | {"id": "text?", "op": "text?", "known_at": "instant"},
     )
 
 
@@ -173,7 +181,7 @@ def arrivals(draw: st.DrawFn, stream: Stream, span: Span, most: int = 20) -> tup
         id = draw(st.sampled_from((None, "e1", "e2", "e3", "e4", "e5"))) if stream.id else None
         op = draw(st.sampled_from(("insert", "insert", "upsert", "delete"))) if stream.op else "insert"
         t = k - late
-        values |= {"at": t, "id": id, "op": op}
+        values |= {"at": t, "id": id, "op": op, "known_at": k}
         door.take([Row(t, k, values, id, op, 0, draw(st.sampled_from((0, 0, 1))))])
     return tuple(door.accepted)
 
@@ -250,16 +258,18 @@ def cases(draw: st.DrawFn, rows: int = 20, queries: int = 6) -> Case:
             relation = stream.where(draw(st.sampled_from(CONDITIONS)))
         case "computed":
             relation = stream.with_columns(y="x + 1", z="y * 2")
-    group = draw(groups("g", relation))
+    group = draw(groups("g", relation, ahead=stream.known is not None))
     found = draw(arrivals(stream, span, rows))
     asked = draw(group_queries(group, stream.name, found, span, queries))
     return Case(Definitions.of(group), {stream.name: found}, asked)
 
 
 @st.composite
-def groups(draw: st.DrawFn, name: str, relation: Relation, keys: Sequence[str] | None = None) -> Group:
+def groups(
+    draw: st.DrawFn, name: str, relation: Relation, keys: Sequence[str] | None = None, ahead: bool = False
+) -> Group:
     """A group over a relation that has the columns of SCHEMA."""
-    found = draw(st.lists(windows(), max_size=3, unique_by=lambda window: window.name))
+    found = draw(st.lists(windows(ahead), max_size=3, unique_by=lambda window: window.name))
     include_self = draw(st.integers(0, 4)) == 0
     by = keys or draw(st.sampled_from(KEYS))
     return relation.by(*by).over(*found, include_self=include_self).features(name, **draw(aggregates()))

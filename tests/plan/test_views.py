@@ -87,7 +87,7 @@ def test_an_asking_row_that_counts_brings_what_is_aggregated(pay: Stream) -> Non
     plain = ps.view("plain", pay["card_id"], group["n_1d"])
     asked = ps.view("asked", ps.inputs(card_id="int"), group["n_1d"])
     made = plan(Definitions.of(plain, asked)).views
-    assert made["plain"].lookups[0].self_columns == ("amount", "ok", "points")
+    assert made["plain"].lookups[0].self_columns == ("amount", "card_id", "ok", "points")
     assert set(made["plain"].inputs) == {"card_id", "amount", "points", "ok"}
     assert made["asked"].lookups[0].self_columns is None
 

@@ -93,6 +93,8 @@ def same(expected: Any, found: Any) -> bool:
         values = list(found.values()) if isinstance(found, Mapping) else found
         return isinstance(values, list | tuple) and len(values) == len(expected) and all(map(same, expected, values))
     if isinstance(expected, Mapping):
+        if isinstance(found, tuple):  # a struct given by its fields in order
+            return len(found) == len(expected) and all(map(same, expected.values(), found))
         items = dict(found) if isinstance(found, Mapping | list) else {}
         return expected.keys() == items.keys() and all(same(expected[key], items[key]) for key in expected)
     if isinstance(expected, bool) or isinstance(found, bool):

@@ -73,7 +73,7 @@ def _rows(stream: Stream, random: Random) -> tuple[Row, ...]:
         id, op = random.choice(
             ((f"e{number}", "insert"), (f"e{number}", "insert"), (f"e{known}", "upsert"), (f"e{known}", "delete"))
         )
-        door.take([Row(t, k, {**values, "at": t, "id": id, "op": op}, id, op, 0, random.choice((0, 1)))])
+        door.take([Row(t, k, {**values, "at": t, "known_at": k, "id": id, "op": op}, id, op, 0, random.choice((0, 1)))])
     return tuple(door.accepted)
 
 
@@ -95,11 +95,9 @@ def grid() -> tuple[Case, ...]:
 
 
 def _grid() -> Iterator[Case]:
-    stream = ps.stream(
-        "ev", time="at", id="id", op="op",
-        schema={"a": "int?", "x": "float?", "i": "int?", "m": "decimal(12,2)?", "w": "text?", "flag": "bool?",
-                "at": "instant", "id": "text?", "op": "text?"},
-    )  # fmt: skip
+    schema = {"a": "int?", "x": "float?", "i": "int?", "m": "decimal(12,2)?", "w": "text?", "flag": "bool?",
+              "at": "instant", "known_at": "instant", "id": "text?", "op": "text?"}  # fmt: skip
+    stream = ps.stream("ev", time="at", known="known_at", id="id", op="op", schema=schema)
     rows = _rows(stream, Random(7))  # noqa: S311 a fixed set of rows
     for kind, windows in WINDOWS.items():
         group = stream.by("a").over(*windows).features(f"g_{kind}", **_modified())

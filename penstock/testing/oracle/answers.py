@@ -22,7 +22,7 @@ from penstock.define.stream import Stream, Table
 from penstock.define.view import View
 from penstock.errors import EngineError
 from penstock.testing.oracle.folds import Cell, fold
-from penstock.testing.oracle.relations import base_name, computed, filtered, joined, mapped
+from penstock.testing.oracle.relations import GONE, base_name, computed, filtered, joined, mapped
 from penstock.testing.oracle.rows import Knowledge, Log, Own, Row, log_of, plain, visible
 from penstock.testing.oracle.sql import evaluate, is_true
 from penstock.testing.oracle.windows import LIFETIME, covered, names
@@ -65,9 +65,7 @@ class Oracle:
                 found = relation.lookup
                 return mapped(
                     self.log(relation.input),
-                    lambda row, a: _values(
-                        self.lookup(found, row.values, row.t, a, row if _over(found, relation.input) else None)
-                    ),
+                    lambda row, a: _values(self.lookup(found, row.values, row.t, a, self._logged(found, row, a))),
                 )
             case Group():
                 return mapped(self.log(relation.input), lambda row, a: self._own_features(relation, row, a))
@@ -85,9 +83,10 @@ class Oracle:
         """
         windows = group.windows or (LIFETIME,)
         columns = [(name, agg, window) for name, agg in group.aggs for window in windows]
-        rows = [row for row in self.rows(group.input, a) if key_of(group, row) == key and None not in key]
+        if None in key:
+            return {names(name, window): Cell(None, "unseen") for name, _, window in columns}
+        rows = [row for row in self.rows(group.input, a) if key_of(group, row) == key]
         own = self_row if group.include_self and self_row is not None and key_of(group, self_row) == key else None
-        own = None if None in key else own
         counted = {window.name: covered(window, q, rows, own) for window in windows}
         seen = any(counted.values())
         found = {}
@@ -121,14 +120,13 @@ class Oracle:
         """The columns of a lookup by the names that its reader gives them.
 
         Args:
-            own: the row of the reader, for groups over the same stream.
+            own: the reader's row as a row of the group's input, if it is one.
         """
         source = lookup.source
         if isinstance(source, Group):
             key = tuple(reader[column] for column in lookup.keys or reader_keys(source))
             known = _for(a, source.input)
-            asking = self._as_input(source.input, own, known) if own is not None and source.include_self else None
-            cells = self.group(source, key, q, known, asking)
+            cells = self.group(source, key, q, known, own)
             wanted = lookup.columns or tuple(cells)
             return {f"{lookup.alias or source.name}.{column}": cells[column] for column in wanted}
         key = tuple(reader[column] for column in lookup.keys or source.entity.keys)
@@ -157,7 +155,9 @@ class Oracle:
         for name, part in view.parts:
             if isinstance(part, TwoHop):
                 continue
-            own = self_row if base is not None and _over(part, base) else None
+            own = None
+            if base is not None and isinstance(part.source, Group) and base_name(part.source.input) == base_name(base):
+                own = self._asking(part.source.input, self_row, a)
             for column, cell in self.lookup(_named(part, name), scope, q, a, own).items():
                 found[column] = cell
                 scope[column] = plain_value(cell)
@@ -170,42 +170,41 @@ class Oracle:
             found[name] = Cell(scope[name], "ok", 0.0 if isinstance(scope[name], float) else None)
         return found
 
-    def _as_input(self, relation: Relation, row: Row, a: Knowledge) -> Row | None:
-        """The row that a query is made from, as a group over the same stream sees it; None if it does not."""
+    def _logged(self, lookup: Lookup, row: Row, a: Own) -> Row | None:
+        """The row of a group's input that a row of the same log is, if it is one."""
+        source = lookup.source
+        if not isinstance(source, Group) or base_name(source.input) != a.log:
+            return None
+        rows = self.log(source.input).rows
+        return next((found for found in rows if found.place == row.place and found.op not in GONE), None)
+
+    def _asking(self, relation: Relation, row: Row | None, a: Knowledge) -> Row | None:
+        """The row of a group's input that a request is; None where it is filtered out or made later."""
+        if row is None or isinstance(relation, Stream):
+            return row
+        if isinstance(relation, Joined | Group | Table) or not hasattr(relation, "input"):
+            return None
+        found = self._asking(relation.input, row, a)
+        if found is None:
+            return None
         match relation:
-            case Stream():
-                return row
             case Filtered():
-                found = self._as_input(relation.input, row, a)
-                return found if found and is_true(relation.condition, found.values, self.functions) else None
+                return found if is_true(relation.condition, found.values, self.functions) else None
             case Computed():
-                found = self._as_input(relation.input, row, a)
-                return computed(relation, Log("", (found,), (0,)), self.functions).rows[0] if found else None
+                return computed(relation, Log("", (found,), (0,)), self.functions).rows[0]
             case Enriched():
-                found = self._as_input(relation.input, row, a)
-                if found is None:
-                    return None
-                own = row if _over(relation.lookup, relation.input) else None
-                more = _values(self.lookup(relation.lookup, found.values, found.t, a, own))
+                more = _values(self.lookup(relation.lookup, found.values, found.t, a))
                 return replace(found, values={**found.values, **more})
-            case Group():
-                found = self._as_input(relation.input, row, a)
-                if found is None:
-                    return None
-                more = _values(self.group(relation, key_of(relation, found), found.t, a, found))
-                return replace(
-                    found, values={**found.values, **{f"{relation.name}.{name}": v for name, v in more.items()}}
-                )
-        return row
+        return None
 
     def _two_hop(self, hop: TwoHop, scope: Mapping[str, Any], q: int, a: Knowledge) -> Cell:
         (keys,) = self.lookup(hop.keys, scope, q, a).values()
         values = []
         for key in (keys.value or [])[: hop.first]:
-            parts = key if isinstance(key, tuple) else (key,)
             source = hop.value.source
-            columns = reader_keys(source) if isinstance(source, Group) else source.entity.keys
-            (cell,) = self.lookup(hop.value, dict(zip(columns, parts, strict=True)), q, a).values()
+            columns = hop.value.keys or (reader_keys(source) if isinstance(source, Group) else source.entity.keys)
+            reader = key if isinstance(key, Mapping) else {columns[0]: key}
+            (cell,) = self.lookup(hop.value, reader, q, a).values()
             if cell.value is not None:
                 values.append(plain_value(cell))
         rows = [Row(0, 0, {"x": value}, offset=n) for n, value in enumerate(values)]
@@ -250,10 +249,6 @@ def _for(a: Knowledge, relation: Relation) -> Knowledge:
 def _base_columns(view: View) -> tuple[str, ...]:
     columns: Any = view.base.columns
     return tuple(c if isinstance(c, str) else c[0] for c in columns)
-
-
-def _over(lookup: Lookup, base: Relation) -> bool:
-    return isinstance(lookup.source, Group) and base_name(lookup.source.input) == base_name(base)
 
 
 def _named(lookup: Lookup, name: str | None) -> Lookup:

@@ -23,8 +23,8 @@ class Cell:
     """One answer.
 
     Attributes:
-        value: a plain value; of an aggregate with a bucket {bucket: Cell}; of last_n a list, of tuples when there
-            are several columns.
+        value: a plain value; of an aggregate with a bucket {bucket: Cell}; of last_n a list, of {argument: value} when
+            there are several.
         status: ok, empty, unseen, stale, deleted, overflow or limit.
         scale: an engine's float may be off by 1e-9 x max(|value|, scale); None: it must be equal.
         squared: the bound holds for the square of the value, and the scale is that of the square.
@@ -83,7 +83,9 @@ def _fold(agg: Agg, lifted: list[tuple[Row, tuple[Any, ...]]], reference_us: int
         return EMPTY
     if agg.op == "last_n":
         newest = [values for _, values in lifted[-agg.n :]][::-1]
-        return Cell([values[0] for values in newest] if len(agg.args) == 1 else newest)
+        if len(agg.args) == 1:
+            return Cell([values[0] for values in newest])
+        return Cell([dict(zip(agg.args, values, strict=True)) for values in newest])
     return _one(agg.op, [values[0] for _, values in lifted])
 
 

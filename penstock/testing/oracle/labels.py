@@ -10,7 +10,7 @@ from penstock.define.aggregate import Agg
 from penstock.define.sample import Label, Samples
 from penstock.testing.oracle.answers import Oracle, plain_value
 from penstock.testing.oracle.folds import fold
-from penstock.testing.oracle.relations import Match, closings, outcomes_of
+from penstock.testing.oracle.relations import GONE, Match, closings, outcomes_of
 from penstock.testing.oracle.rows import Log, Row, visible
 from penstock.testing.oracle.sql import evaluate
 
@@ -47,7 +47,7 @@ def _waited(oracle: Oracle, definition: Samples, observations: Log) -> Iterator[
     for row, event in zip(closed.rows, closed.events, strict=True):
         if event not in events:
             events.add(event)
-            values = None if row.op in ("delete", "drop") else _values(oracle, definition, row, row.k)
+            values = None if row.op in GONE else _values(oracle, definition, row, row.k)
             if values is not None:
                 yield Sample(replace(row, values=values, op="insert"), 0)
 
@@ -84,7 +84,7 @@ def _asked_at(oracle: Oracle, definition: Samples, row: Row) -> int:
 
 
 def _made_at(oracle: Oracle, definition: Samples, row: Row) -> int:
-    return row.k if row.op in ("delete", "drop") else max(row.k, _asked_at(oracle, definition, row))
+    return row.k if row.op in GONE else max(row.k, _asked_at(oracle, definition, row))
 
 
 def _deadline(row: Row, label: Label) -> int:

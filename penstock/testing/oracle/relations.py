@@ -12,7 +12,10 @@ from penstock.testing.oracle.folds import fold
 from penstock.testing.oracle.rows import Log, Own, Row, visible
 from penstock.testing.oracle.sql import Functions, evaluate, is_true
 
-__all__ = ["Match", "base_name", "closings", "computed", "filtered", "joined", "mapped", "outcomes_of"]
+__all__ = ["GONE", "Match", "base_name", "closings", "computed", "filtered", "joined", "mapped", "outcomes_of"]
+
+
+GONE = ("delete", "drop")
 
 
 class Match(NamedTuple):
@@ -24,7 +27,7 @@ class Match(NamedTuple):
 
 
 def _gone(row: Row) -> bool:
-    return row.op in ("delete", "drop")
+    return row.op in GONE
 
 
 def filtered(relation: Filtered, log: Log, functions: Functions) -> Log:
