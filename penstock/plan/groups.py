@@ -14,8 +14,8 @@ from penstock.define.relation import Group
 from penstock.define.values import format_duration
 from penstock.define.window import Window as Written
 from penstock.errors import Location, PlanError
-from penstock.plan.annotations import annotated_type
 from penstock.plan.expr import Expression
+from penstock.plan.expr.annotations import annotated_type
 from penstock.plan.expr.syntax import Name as Reference
 from penstock.plan.expr.types import BOOL, FLOAT, Column, Schema, Type, list_of, map_of, struct_of
 from penstock.plan.hops import default_hop_us, may_look_ahead

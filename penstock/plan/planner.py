@@ -10,7 +10,7 @@ from penstock.define.stream import Stream, Table
 from penstock.define.view import View
 from penstock.errors import PlanError, PlanErrors
 from penstock.names import Name
-from penstock.plan.annotations import row_functions
+from penstock.plan.expr import UserFunction
 from penstock.plan.ir import GroupPlan, Plan, RelationPlan, ViewPlan
 from penstock.plan.later import check_later
 from penstock.plan.relations import plan_relation
@@ -32,7 +32,8 @@ def plan(definitions: Definitions, *, default: Name | None = None) -> Plan:
         PlanError: a definition does not fit the others, with its place, what was found, and what to do.
         PlanErrors: several do not; one error each.
     """
-    scope = Scope(definitions, row_functions(definitions.functions), default or _DEFAULT)
+    functions = {name: UserFunction.of(function) for name, function in definitions.functions.items()}
+    scope = Scope(definitions, functions, default or _DEFAULT)
     relations: dict[str, RelationPlan] = {}
     views: dict[str, ViewPlan] = {}
     not_built: dict[str, str] = {}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from decimal import Context
 from itertools import repeat
 from typing import Any
 
@@ -57,9 +58,13 @@ def one(value: Any, kind: Type) -> pa.Array:
             return pa.Array.from_buffers(kind.arrow, 1, [None, pa.py_buffer(bytes([bool(value)]))])
         case "int" | "float" | "date" | "instant" | "duration":
             return pa.Array.from_buffers(kind.arrow, 1, [None, pa.py_buffer(np.array([value], _NUMPY[kind.name]))])
+        case "decimal":
+            held = int(value.scaleb(kind.scale, _EXACT)).to_bytes(16, "little", signed=True)
+            return pa.Array.from_buffers(kind.arrow, 1, [None, pa.py_buffer(held)])
     return pa.array([value], kind.arrow)
 
 
+_EXACT = Context(prec=100)
 _NUMPY = {"int": np.int64, "float": np.float64, "date": np.int32, "instant": np.int64, "duration": np.int64}
 
 
@@ -134,15 +139,18 @@ def to_rows(values: Any, kind: Type) -> Any:
 
 def from_rows(rows: Sequence[Any], kind: Type) -> pa.Array:
     """A column of Python values as `to_rows` gives them; an int out of 64 bits is null."""
+    single = len(rows) == 1
     if kind.name == "float":
-        return clean(pa.array(rows, pa.float64())) if rows else pa.array(rows, pa.float64())
+        return (
+            clean(one(rows[0], kind) if single else pa.array(rows, pa.float64())) if rows else pa.nulls(0, kind.arrow)
+        )
     if kind.name in ("int", "instant", "duration"):
         held = [None if row is None or not INT_MIN <= row <= INT_MAX else row for row in rows]
-        return pa.array(held, pa.int64()).cast(kind.arrow)
+        return one(held[0], kind) if single else pa.array(held, pa.int64()).cast(kind.arrow)
     if kind.name == "date":
         held = [None if row is None or not -(2**31) <= row < 2**31 else row for row in rows]
-        return pa.array(held, pa.int32()).cast(kind.arrow)
-    return pa.array(rows, kind.arrow)
+        return one(held[0], kind) if single else pa.array(held, pa.int32()).cast(kind.arrow)
+    return one(rows[0], kind) if single else pa.array(rows, kind.arrow)
 
 
 def rowwise(call: Callable[..., Any], kinds: Sequence[Type], result: Type, skip_null: bool = True) -> Kernel:

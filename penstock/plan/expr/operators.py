@@ -112,7 +112,7 @@ def cast(bound: Bound, target: Type, zone: str, exact: Decimal | None = None) ->
         return bound
     if exact is not None:
         digits = exact.quantize(Decimal(1).scaleb(-target.scale)) if target.scale >= _places(exact) else exact
-        return constant(bound.node, target, pa.scalar(digits, target.arrow), f"{digits}::{duckdb_type(target)}")
+        return constant(bound.node, target, scalar(digits, target), f"{digits}::{duckdb_type(target)}")
     if bound.type.name == "text" and target.name == "json":
         kernel: Kernel | None = lambda values: values  # noqa: E731 the same bytes
     else:

@@ -4,28 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
-from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pyarrow as pa
 
 from penstock.define.function import Function
-from penstock.errors import DataError, PlanError
+from penstock.errors import DataError
+from penstock.plan.expr.annotations import annotated_type
 from penstock.plan.expr.kernels import Kernel, clean
-from penstock.plan.expr.types import (
-    BOOL,
-    BYTES,
-    DATE,
-    DURATION,
-    FLOAT,
-    INSTANT,
-    INT,
-    TEXT,
-    Type,
-    list_of,
-    map_of,
-)
+from penstock.plan.expr.types import Type
 
 __all__ = ["UserFunction"]
 
@@ -61,14 +49,14 @@ class UserFunction:
     def of(cls, function: Function) -> UserFunction:
         """The function of a definition (`@ps.function`), typed by its annotations.
 
-        int, float, str, bool, bytes, datetime (an instant), date, timedelta, list[...] and dict[..., ...]; with
-        `| None` an argument takes nulls, a result gives them.
+        As `annotated_type` has it; with `| None` an argument takes nulls, a result gives them.
 
         Raises:
             PlanError: an annotation names none of these.
         """
-        typed = [_annotated(note, function, name) for name, note in function.arguments]
-        result, nullable = _annotated(function.returns, function, "its result")
+        what, where = f"function {function.name}", function.at
+        typed = [annotated_type(note, f"{what}, {name}", where) for name, note in function.arguments]
+        result, nullable = annotated_type(function.returns, f"{what}, its result", where)
         return cls(
             function.name,
             tuple(kind for kind, _ in typed),
@@ -134,39 +122,6 @@ class UserFunction:
         if kind.name == "float":
             return clean(found)
         return found.cast(kind.arrow) if kind.name == "instant" else found
-
-
-_PLAIN: dict[Any, Type] = {
-    bool: BOOL, int: INT, float: FLOAT, str: TEXT, bytes: BYTES, datetime: INSTANT, date: DATE, timedelta: DURATION,
-}  # fmt: skip
-
-
-def _annotated(note: Any, function: Function, what: str) -> tuple[Type, bool]:
-    """The type of an annotation, and whether it takes None."""
-    options = get_args(note) if get_origin(note) in (Union, UnionType) else (note,)
-    kinds = [option for option in options if option is not NoneType]
-    if len(kinds) == 1:
-        kind = _plain(kinds[0])
-        if kind is not None:
-            return kind, len(options) > 1
-    raise PlanError(
-        f"function {function.name}: the annotation of {what} is no value type",
-        found=repr(note),
-        remedy="annotate with int, float, str, bool, bytes, datetime, date, timedelta, list[...] or dict[..., ...]",
-        where=function.at,
-    )
-
-
-def _plain(note: Any) -> Type | None:
-    parts = [_plain(part) for part in get_args(note)]
-    held = [part for part in parts if part is not None]
-    if len(held) != len(parts):
-        return None
-    if get_origin(note) is list:
-        return list_of(held[0])
-    if get_origin(note) is dict:
-        return map_of(held[0], held[1])
-    return _PLAIN.get(note)
 
 
 def _instant(value: Any) -> Any:

@@ -189,7 +189,7 @@ def test_a_definition_becomes_a_users_function() -> None:
     assert function.signature == "tier(float?) -> text"
     assert function.source
     assert UserFunction.of(ps.function(spread)).signature == "spread(list<int>, map<text, float>) -> instant?"
-    with pytest.raises(PlanError, match="annotation of x"):
+    with pytest.raises(PlanError, match="x: the annotation is no value type"):
         UserFunction.of(ps.function(odd))
 
 

@@ -9,9 +9,7 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from penstock.define.function import Function
 from penstock.errors import Location, PlanError
-from penstock.plan.expr import UserFunction
 from penstock.plan.expr.types import (
     BOOL,
     BYTES,
@@ -26,7 +24,7 @@ from penstock.plan.expr.types import (
     map_of,
 )
 
-__all__ = ["annotated_type", "row_functions"]
+__all__ = ["annotated_type"]
 
 _PLAIN: Mapping[Any, Type] = {
     bool: BOOL,
@@ -67,29 +65,4 @@ def annotated_type(annotation: Any, what: str, where: Location | None) -> tuple[
     )
     if annotation is Decimal:
         remedy = 'say its digits: Annotated[Decimal, "decimal(12,2)"]'
-    raise PlanError(f"{what}: its annotation is a type of values", found=repr(annotation), remedy=remedy, where=where)
-
-
-def row_functions(functions: Mapping[str, Function]) -> dict[str, UserFunction]:
-    """The user's row functions as expressions call them.
-
-    Raises:
-        PlanError: an annotation is no type of values.
-    """
-    found = {}
-    for name, function in functions.items():
-        arguments = [
-            annotated_type(annotation, f"function {name}, {argument}", function.at)
-            for argument, annotation in function.arguments
-        ]
-        result, nullable = annotated_type(function.returns, f"function {name}, its result", function.at)
-        found[name] = UserFunction(
-            name=name,
-            arguments=tuple(kind for kind, _ in arguments),
-            optional=tuple(optional for _, optional in arguments),
-            result=result,
-            nullable=nullable,
-            call=function.call,
-            source=function.source_hash,
-        )
-    return found
+    raise PlanError(f"{what}: the annotation is no value type", found=repr(annotation), remedy=remedy, where=where)
