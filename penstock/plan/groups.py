@@ -73,7 +73,6 @@ def plan_group(scope: Scope, group: Group, source: RelationPlan) -> GroupPlan:
         "include_self": group.include_self,
         "observations_late": format_duration(group.observations_late_us),
     }
-    keyless = any(source.schema[key].nullable for key in keys)
     key_lineage = behind(source.lineage, keys)
     own = {
         f"{group.name}.{column}": tuple(sorted({*key_lineage, *behind(source.lineage, read)}))
@@ -91,16 +90,11 @@ def plan_group(scope: Scope, group: Group, source: RelationPlan) -> GroupPlan:
         outputs=columns,
         observations_late_us=group.observations_late_us,
         customs=lowering.customs,
-        schema=source.schema.plus(_as_columns(group.name, columns, keyless)),
+        schema=source.schema.plus(columns.prefixed(group.name).columns),
         parts=parts,
         lineage={**source.lineage, **own},
         fingerprint=sealed("group", parts, source.fingerprint),
     )
-
-
-def _as_columns(group: str, outputs: Schema, keyless: bool) -> list[Column]:
-    """The outputs as columns of the group's rows; a row with a null key has no features, counts included."""
-    return [Column(f"{group}.{c.name}", c.type, c.nullable or keyless) for c in outputs.columns]
 
 
 def _keys(

@@ -258,8 +258,7 @@ def plan_lookup(
     keys = () if reader is None else _reader_keys(lookup, source, reader, what)
     prefix = name or lookup.alias or (source.name.name if isinstance(source, GroupPlan) else "")
     names = [f"{prefix}.{c.name}" if prefix else c.name for c in found]
-    maybe = plain or reader is None or any(reader[key].nullable for key in keys)  # no key, no features
-    outputs = Schema(Column(shown, c.type, maybe or c.nullable) for shown, c in zip(names, found, strict=True))
+    outputs = Schema(Column(shown, c.type, plain or c.nullable) for shown, c in zip(names, found, strict=True))
     parts = {"columns": dict(zip(names, columns, strict=True)), "keys": list(keys)}
     key_lineage = behind(lineage, keys)
     return LookupPlan(

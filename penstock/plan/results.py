@@ -25,7 +25,7 @@ _TAKES = {
 
 def counts(op: str, bucketed: bool) -> bool:
     """Whether an aggregate of nothing is 0, and so never null. (Exact distinct is null above its limit.)"""
-    return op == "count" and not bucketed
+    return op in ("count", "distinct_approx") and not bucketed
 
 
 def fold_type(op: str, argument: Type, what: str, where: Location | None) -> Type:

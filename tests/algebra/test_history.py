@@ -126,7 +126,7 @@ def cases(draw: st.DrawFn, most: int) -> tuple[list[Window], list[Row], list[Que
     for _ in range(draw(st.integers(1, 12))):
         key, q = draw(st.integers(-1, 3)), draw(t)
         a = q if draw(st.booleans()) else draw(t)
-        own = draw(st.integers(0, len(rows) - 1)) if rows and draw(st.booleans()) else -1
+        own = draw(st.integers(0, len(rows) - 1)) if len(rows) > 0 and draw(st.booleans()) else -1
         queries.append(Query(key, q, a, own if own >= 0 and rows[own].key == key else -1))
     return draw(st.lists(windows(), min_size=1, max_size=5)), rows, queries
 

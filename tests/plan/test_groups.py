@@ -39,7 +39,7 @@ def planned(definition: Group) -> GroupPlan:
         (ps.last_n(3, "shop_id", "at"), "list<struct<shop_id: text, at: instant>>"),
         (ps.last_n(3, "shop_id", "points + 1"), "list<struct<shop_id: text, value_2: int>>"),
         (ps.distinct("shop_id"), "int"),
-        (ps.distinct("shop_id", approx=True), "int"),
+        (ps.distinct("shop_id", approx=True), "int not null"),
         (ps.decayed_sum("amount", "1h"), "float"),
         (ps.decayed_count("1h"), "float"),
         (ps.ratio("points", "amount"), "float"),

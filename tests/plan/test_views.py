@@ -75,10 +75,10 @@ def test_one_source_is_read_twice_under_two_names(pay: Stream) -> None:
     assert list(made.outputs) == ["a", "here.n_1d", "there.n_1d"]
 
 
-def test_counts_read_by_a_key_that_may_be_null_may_be_null(pay: Stream) -> None:
+def test_counts_are_never_null_whatever_the_key(pay: Stream) -> None:
     by_shop = pay.by("shop_id").over("1h").features("by_shop", n=ps.count())
     made = planned(ps.view("v", pay["shop_id"], by_shop))
-    assert made.outputs["by_shop.n_1h"].nullable
+    assert made.inputs["shop_id"].nullable and not made.outputs["by_shop.n_1h"].nullable
 
 
 def test_an_asking_row_that_counts_brings_what_is_aggregated(pay: Stream) -> None:
