@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.algebra.history import sweep
@@ -111,7 +111,7 @@ def values() -> st.SearchStrategy[tuple[Any, ...]]:
 def cases(draw: st.DrawFn, most: int) -> tuple[list[Window], list[Row], list[Query]]:
     t = st.integers(-200, 200)
     superseded = draw(st.booleans())
-    rows = []
+    rows: list[Row] = []
     for key in range(draw(st.integers(1, 3))):
         n = draw(st.integers(0, most))
         pool = draw(st.lists(values(), min_size=1, max_size=6))
@@ -122,11 +122,12 @@ def cases(draw: st.DrawFn, most: int) -> tuple[list[Window], list[Row], list[Que
             kt = kf + int(rng.integers(1, 60)) if superseded and rng.random() < 0.3 else NEVER
             rows.append(Row(key, at, kf, kt, pool[rng.integers(len(pool))]))
     rows.sort(key=lambda row: (row.key, row.t, row.kf))
-    queries = []
+    queries: list[Query] = []
     for _ in range(draw(st.integers(1, 12))):
         key, q = draw(st.integers(-1, 3)), draw(t)
         a = q if draw(st.booleans()) else draw(t)
-        own = draw(st.integers(0, len(rows) - 1)) if len(rows) > 0 and draw(st.booleans()) else -1
+        with_self = draw(st.booleans())
+        own = draw(st.integers(0, len(rows) - 1)) if rows and with_self else -1
         queries.append(Query(key, q, a, own if own >= 0 and rows[own].key == key else -1))
     return draw(st.lists(windows(), min_size=1, max_size=5)), rows, queries
 
@@ -152,7 +153,6 @@ def check(layout: Layout, rows: list[Row], queries: list[Query], threads: int = 
             assert column.status[i] == status, what
 
 
-@settings(deadline=None, max_examples=60)
 @given(cases(most=60), st.integers(0, 1000))
 def test_merged_fields_equal_the_reference(case: tuple[list[Window], list[Row], list[Query]], pick: int) -> None:
     found, rows, queries = case
@@ -161,7 +161,6 @@ def test_merged_fields_equal_the_reference(case: tuple[list[Window], list[Row], 
     check(layout_of(chosen, found), rows, queries)
 
 
-@settings(deadline=None, max_examples=30)
 @given(cases(most=40), st.integers(0, 1000))
 def test_measures_of_visible_rows_equal_the_reference(
     case: tuple[list[Window], list[Row], list[Query]], pick: int
@@ -174,7 +173,7 @@ def test_measures_of_visible_rows_equal_the_reference(
 
 def test_long_series_equal_the_reference() -> None:
     rng = np.random.default_rng(5)
-    rows = []
+    rows: list[Row] = []
     for at in np.sort(rng.integers(0, 5_000, 3_000)).tolist():
         kf = at + (int(rng.integers(0, 90)) if rng.random() < 0.05 else 0)
         kt = kf + int(rng.integers(1, 500)) if rng.random() < 0.2 else NEVER
