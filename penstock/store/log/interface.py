@@ -263,9 +263,15 @@ class Topic(Protocol):
         ...
 
     def read(
-        self, partition: int, from_offset: int, *, max_rows: int = 10_000, schema_version: int | None = None
+        self,
+        partition: int,
+        from_offset: int,
+        *,
+        to_offset: int | None = None,
+        max_rows: int = 10_000,
+        schema_version: int | None = None,
     ) -> LogBatch:
-        """Rows from an offset on; none where the partition is read to its end."""
+        """Rows from an offset on, before another; none where the partition is read to its end."""
         ...
 
     def tail(

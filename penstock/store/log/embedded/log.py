@@ -24,6 +24,7 @@ from penstock.store.log.embedded.environment import Durability, Environment
 from penstock.store.log.embedded.floor import Floors
 from penstock.store.log.embedded.prepare import prepare
 from penstock.store.log.embedded.spec import Spec, check_config, check_schema, evolved, pack_config, pack_schema
+from penstock.store.log.embedded.state import JobState
 from penstock.store.log.embedded.topic import EmbeddedTopic
 from penstock.store.log.embedded.wake import Bell, Listener
 from penstock.store.log.interface import Append, AppendResult, Position, TopicConfig
@@ -224,6 +225,10 @@ class EmbeddedLog:
     def spec_in(self, txn: lmdb.Transaction, full_name: str, schema_version: int) -> pa.Schema:
         """A version of a topic's schema, read within a transaction."""
         return Spec.decode(_stored(txn, self.env.db["topics"], full_name.encode())).schema(schema_version)
+
+    def state(self, job: str) -> JobState:
+        """Small values that a job keeps in the log."""
+        return JobState(self, job)
 
     def topics(self) -> list[str]:
         """The full names of all topics, sorted."""

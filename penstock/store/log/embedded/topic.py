@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from penstock.errors import PenstockError, StoreError
 from penstock.names import Name
-from penstock.semantics.columns import KNOWN_TIME
+from penstock.semantics.columns import KNOWN_TIME, NEVER_US
 from penstock.store.log.embedded import erase as erasure
 from penstock.store.log.embedded import retention
 from penstock.store.log.embedded.commit import dead_key, load_counts
@@ -91,14 +91,28 @@ class EmbeddedTopic:
         return self.log.append_all([append])[0]
 
     def read(
-        self, partition: int, from_offset: int, *, max_rows: int = 10_000, schema_version: int | None = None
+        self,
+        partition: int,
+        from_offset: int,
+        *,
+        to_offset: int | None = None,
+        max_rows: int = 10_000,
+        schema_version: int | None = None,
     ) -> LogBatch:
-        """Rows from an offset on, in the asked version of the schema, the newest by default; none at the end.
+        """Rows from an offset on; none at the end.
+
+        Args:
+            partition: which.
+            from_offset: of the first row.
+            to_offset: rows from this offset on are left out; the end by default.
+            max_rows: at most so many.
+            schema_version: of the rows as returned; the newest by default.
 
         Raises:
             StoreError: the offset lies before what is retained or after the end, or there is no such partition.
         """
-        head, found, next_known_us = self.log.env.view(lambda txn: self._collect(txn, partition, from_offset, max_rows))
+        bounds = (from_offset, NEVER_US if to_offset is None else max(to_offset, from_offset))
+        head, found, next_known_us = self.log.env.view(lambda txn: self._collect(txn, partition, bounds, max_rows))
         version = max([self.schema_version, *(header.schema_version for header, _ in found)])
         if version > self.schema_version:
             self.spec = self.log.spec(self.spec.name)
@@ -108,11 +122,11 @@ class EmbeddedTopic:
         for header, data in found:
             rows = decode(header, data, self.spec.schema(header.schema_version))
             offsets = log_offsets(header, rows)
-            start = int(offsets.searchsorted(from_offset))
-            stop = min(len(offsets), start + max_rows)
-            next_offset = header.next_offset
+            start, end = offsets.searchsorted(bounds).tolist()
+            stop = min(end, start + max_rows)
+            next_offset = min(header.next_offset, bounds[1])
             if stop < len(offsets):
-                next_offset, next_known_us = int(offsets[stop]), _known_us(header, rows, stop)
+                next_offset, next_known_us = min(int(offsets[stop]), bounds[1]), _known_us(header, rows, stop)
             max_rows -= stop - start
             records.append((header, rows.slice(start, stop - start), offsets[start:stop]))
         if not records:
@@ -126,10 +140,11 @@ class EmbeddedTopic:
         )
 
     def _collect(
-        self, txn: lmdb.Transaction, partition: int, from_offset: int, max_rows: int
+        self, txn: lmdb.Transaction, partition: int, bounds: tuple[int, int], max_rows: int
     ) -> tuple[Head, list[tuple[Header, bytes]], int | None]:
         """Records that hold the rows asked for, copied out, and the known time of the row after them, if any."""
         db, number = self.log.env.db, self.spec.number
+        from_offset, to_offset = bounds
         self._check_read(partition, max_rows)
         head = Head.unpack(txn.get(partition_key(number, partition), db=db["heads"]))
         if not head.start_offset <= from_offset <= head.next_offset:
@@ -141,7 +156,7 @@ class EmbeddedTopic:
         prefix = partition_key(number, partition)
         while more and bytes(cursor.key()[:8]) == prefix:
             header = Header.unpack(cursor.value())
-            if n_rows >= max_rows or n_bytes >= _READ_BYTES:
+            if n_rows >= max_rows or n_bytes >= _READ_BYTES or header.first_offset >= to_offset:
                 return head, found, header.known_first_us
             data = bytes(cursor.value())
             found.append((header, data))
