@@ -7,7 +7,7 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from penstock.doors.sources.texts import local_to_utc
+from penstock.doors.sources.texts import ZONED, local_to_utc
 from penstock.doors.topics import known_clock
 from penstock.errors import DataError, nearest
 from penstock.plan.expr.types import Column
@@ -93,9 +93,11 @@ class Converter:
             values = values.dictionary_decode()
         if values.type == kind:
             return values, values
-        if pa.types.is_timestamp(kind) and not _is_text(values.type):
-            values = self._instants(values, column)
-            return values, values
+        if pa.types.is_timestamp(kind):
+            if not _is_text(values.type):
+                values = self._instants(values, column)
+                return values, values
+            return _read_instants(values.cast(pa.string()), self.source.zone)
         return _cast(values, kind)
 
     def _instants(self, values: Any, column: Column) -> Any:
@@ -115,15 +117,25 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _cast(values: Any, kind: pa.DataType) -> tuple[Any, Any]:
-    if _is_text(values.type) and not _is_text(kind):
-        values = values.cast(pa.string())
-        if pa.types.is_timestamp(kind):  # an empty text is a missing time
-            values = pc.if_else(pc.equal(values, ""), pa.scalar(None, pa.string()), values)
     try:
         cast = values.cast(kind)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         return _fitting(values, kind), values
     return cast, cast
+
+
+def _read_instants(texts: Any, zone: str | None) -> tuple[Any, Any]:
+    """ISO texts as instants; those without an offset are read in the zone; an empty text is a missing time."""
+    texts = pc.if_else(pc.equal(texts, ""), pa.scalar(None, pa.string()), texts)
+    if zone is None:
+        return _cast(texts, _INSTANT)
+    zoned = pc.match_substring_regex(texts, ZONED)
+    nothing = pa.scalar(None, pa.string())
+    fixed, fixed_raw = _cast(pc.if_else(zoned, texts, nothing), _INSTANT)
+    local, local_raw = _cast(pc.if_else(zoned, nothing, texts), pa.timestamp("us"))
+    instants = pc.coalesce(fixed, local_to_utc(local, zone))
+    whole = fixed_raw.type == _INSTANT and local_raw.type == pa.timestamp("us")
+    return instants, instants if whole else texts
 
 
 def _fitting(values: Any, kind: pa.DataType) -> Any:

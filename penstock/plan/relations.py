@@ -327,7 +327,7 @@ def _reader_keys(lookup: Lookup, source: AsOfPlan | GroupPlan, reader: Schema, w
         column = column_of(reader, key, f"{what}, key", lookup.at, remedy)
         if column.type != wanted:
             raise PlanError(
-                f"{what}: it is read by a key of {', '.join(map(str, source.key_types))}",
+                f"{what}, key: it is read by {wanted}",
                 found=f"{key} is {column.type}",
                 remedy="cast it where it enters, or read by another column with .on()",
                 where=lookup.at,

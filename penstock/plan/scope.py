@@ -10,14 +10,13 @@ from typing import Any
 
 from penstock.define.project import Definitions
 from penstock.define.relation import Relation
-from penstock.define.values import format_duration
 from penstock.errors import Location, PlanError, nearest
 from penstock.names import Fingerprint, Name, fingerprint
 from penstock.plan.expr import Expression, UserFunction, compile
 from penstock.plan.expr.types import BOOL, Column, Schema, Type
 from penstock.plan.ir import Lineage, RelationPlan
 
-__all__ = ["Scope", "behind", "column_of", "key_column", "not_negative", "sealed", "shown_type"]
+__all__ = ["Scope", "behind", "column_of", "key_column", "sealed", "shown_type"]
 
 KEY_TYPES = ("int", "text", "bool", "date")
 
@@ -133,22 +132,6 @@ def sealed(kind: str, parts: Mapping[str, Any], *inputs: Fingerprint) -> Fingerp
 def behind(lineage: Lineage, columns: Iterable[str]) -> tuple[str, ...]:
     """The source columns behind some columns, sorted."""
     return tuple(sorted({source for column in columns for source in lineage[column]}))
-
-
-def not_negative(durations_us: Mapping[str, int | None], what: str, where: Location | None) -> None:
-    """Refuses durations below nothing.
-
-    Raises:
-        PlanError: one is negative.
-    """
-    for name, us in durations_us.items():
-        if us is not None and us < 0:
-            raise PlanError(
-                f"{what}: {name} is nothing or more",
-                found=format_duration(us),
-                remedy=f'write {name}="1h"',
-                where=where,
-            )
 
 
 def column_of(schema: Schema, name: str, what: str, where: Location | None, remedy: str = "") -> Column:

@@ -10,7 +10,7 @@ from penstock.errors import Location, PlanError
 from penstock.plan.expr import Expression
 from penstock.plan.expr.types import DATE, INSTANT, INT, TEXT, Column, Schema, Type
 from penstock.plan.ir import SourcePlan
-from penstock.plan.scope import Scope, column_of, key_column, not_negative, sealed, shown_type
+from penstock.plan.scope import Scope, column_of, key_column, sealed, shown_type
 from penstock.semantics.columns import is_system_column
 
 __all__ = ["plan_stream", "plan_table", "read_schema"]
@@ -26,8 +26,6 @@ def plan_stream(scope: Scope, stream: Stream) -> SourcePlan:
     """
     where, what = stream.at, f"stream {stream.name}"
     schema = _schema_of(scope, stream, what)
-    durations_us = {"late": stream.late_us, "dedup": stream.dedup_us, "corrected": stream.corrected_us}
-    not_negative({**durations_us, "max_ahead": stream.max_ahead_us}, what, where)
     time = _instant(scope, stream.time, schema, zone=stream.zone, what=f"{what}, time", where=where)
     known = None
     if stream.known is not None:

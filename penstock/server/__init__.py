@@ -1,1 +1,1 @@
-"""HTTP: ingest and reads."""
+"""HTTP doors."""

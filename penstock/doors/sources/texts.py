@@ -7,14 +7,15 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-__all__ = ["infer_type", "local_to_utc", "parse_texts"]
+__all__ = ["ZONED", "infer_type", "local_to_utc", "parse_texts"]
 
 _NO_NUMBER: Final = pa.array(["NA", "N/A", "NULL", "null", "None", "NaN", "nan", "\\N", "#N/A"])
 """What stands for a missing number or time in text files; in a text column these are texts."""
 _INSTANT: Final = pa.timestamp("us", tz="UTC")
 _LOCAL: Final = pa.timestamp("us")
 _ISO = r"^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}"
-_ZONED = r"(Z|[+-]\d{2}(:?\d{2})?)$"
+ZONED: Final = r"(Z|[+-]\d{2}(:?\d{2})?)$"
+"""How an ISO time with a zone ends."""
 _PLAIN_INT = r"^-?(0|[1-9]\d{0,18})$"
 _NUMBER = r"^-?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 
@@ -41,7 +42,7 @@ def infer_type(texts: pa.ChunkedArray) -> pa.DataType:
     if all_match(r"^\d{4}-\d{2}-\d{2}$") and parse_texts(values, pa.date32())[1] is None:
         return pa.date32()
     if all_match(_ISO):
-        kind = _INSTANT if all_match(_ZONED) else _LOCAL
+        kind = _INSTANT if all_match(ZONED) else _LOCAL
         return kind if parse_texts(values, kind)[1] is None else pa.string()
     return pa.string()
 
@@ -66,7 +67,7 @@ def parse_texts(texts: Any, kind: pa.DataType) -> tuple[pa.Array, int | None]:
 
 def _cast(texts: Any, kind: pa.DataType) -> Any:
     if pa.types.is_timestamp(kind) and kind.tz is not None:
-        zoned = pc.match_substring_regex(texts, _ZONED)
+        zoned = pc.match_substring_regex(texts, ZONED)
         if not pc.all(zoned, skip_nulls=True).as_py():
             raise pa.ArrowInvalid("a local time without a zone")
     return texts.cast(kind)
