@@ -26,7 +26,8 @@ from penstock.testing.oracle.rows import instant_us
 from penstock.testing.oracle.windows import left_edge
 from penstock.testing.spread import Spread
 
-__all__ = ["SCHEMA", "aggregates", "arrivals", "cases", "chains", "group_queries", "streams", "windows"]
+__all__ = ["SCHEMA", "aggregates", "arrivals", "cases", "chains", "group_queries", "keys_of",
+           "model_cases", "spans", "streams", "windows"]  # fmt: skip
 
 SCHEMA = {
     "a": "int?", "b": "int?", "s": "text?", "x": "float?", "i": "int?", "m": "decimal(12,2)?", "w": "text?",
@@ -273,6 +274,20 @@ def groups(
     include_self = draw(st.integers(0, 4)) == 0
     by = keys or draw(st.sampled_from(KEYS))
     return relation.by(*by).over(*found, include_self=include_self).features(name, **draw(aggregates()))
+
+
+@st.composite
+def model_cases(draw: st.DrawFn, include_self: bool = False) -> Case:
+    """A group that folds and forgets early: observations are late by a few seconds at most."""
+    span = draw(spans)
+    stream = replace(draw(streams()), corrected_us=draw(st.sampled_from((None, 0, 3 * SECOND))))
+    relation: Relation = stream if draw(st.booleans()) else stream.where(draw(st.sampled_from(CONDITIONS)))
+    group = draw(groups("g", relation, ahead=stream.known is not None))
+    late = draw(st.sampled_from((0, SECOND, 20 * SECOND)))
+    group = replace(group, observations_late_us=late, include_self=include_self)
+    found = draw(arrivals(stream, span))
+    asked = draw(group_queries(group, None, found, span))
+    return Case(Definitions.of(group), {stream.name: found}, asked)
 
 
 @st.composite

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -83,17 +83,26 @@ class Oracle:
         """
         windows = group.windows or (LIFETIME,)
         columns = [(name, agg, window) for name, agg in group.aggs for window in windows]
-        if None in key:
-            return {names(name, window): Cell(None, "unseen") for name, _, window in columns}
-        rows = [row for row in self.rows(group.input, a) if key_of(group, row) == key]
-        own = self_row if group.include_self and self_row is not None and key_of(group, self_row) == key else None
-        counted = {window.name: covered(window, q, rows, own) for window in windows}
+        rows, own = [], None
+        if None not in key:
+            rows = [row for row in self.rows(group.input, a) if key_of(group, row) == key]
+            own = self_row if group.include_self and self_row is not None and key_of(group, self_row) == key else None
+        same = None if own is None else self._same(group, own)
+        counted = {window.name: covered(window, q, rows, own, same) for window in windows}
         seen = any(counted.values())
         found = {}
         for name, agg, window in columns:
             cell = fold(agg, counted[window.name], q - window.offset_us, self.functions)
             found[names(name, window)] = cell if seen else replace(cell, status="unseen")
         return found
+
+    def _same(self, group: Group, own: Row) -> Callable[[Row], bool]:
+        """Whether a row is a version of the asking row's event; of a payload in no log, whether it has its id."""
+        log = self.log(group.input)
+        events = {row.place: event for row, event in zip(log.rows, log.events, strict=True)}
+        if any(row.place == own.place and (row.t, row.id) == (own.t, own.id) for row in log.rows):
+            return lambda row: events[row.place] == events[own.place]
+        return lambda row: own.id is not None and (row.id, row.ordinal) == (own.id, own.ordinal)
 
     def _own_features(self, group: Group, row: Row, a: Own) -> dict[str, Any]:
         found = _values(self.group(group, key_of(group, row), row.t, a, row))

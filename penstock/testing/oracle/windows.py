@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import date, datetime, timedelta, timezone
 from zoneinfo import ZoneInfo
 
@@ -51,12 +52,15 @@ def calendar_start(x: int, unit: str, zone: str) -> int:
     return min(x, instant_us(datetime(day.year, day.month, day.day, tzinfo=ZoneInfo(zone))))
 
 
-def covered(window: Window, q: int, rows: list[Row], self_row: Row | None = None) -> list[Row]:
+def covered(
+    window: Window, q: int, rows: list[Row], self_row: Row | None = None, same: Callable[[Row], bool] | None = None
+) -> list[Row]:
     """The rows that count in a window at `q`, in order.
 
     Args:
         rows: those of the key that are known.
         self_row: counts in a window without offset wherever it lies, once.
+        same: whether a row is a version of the self row.
     """
     right = q - window.offset_us
     left = left_edge(window, q)
@@ -65,16 +69,10 @@ def covered(window: Window, q: int, rows: list[Row], self_row: Row | None = None
         t = row.t - 1 if window.closed == "right" else row.t
         if (left is None or left <= t) and (t < right or (window.closed == "both" and t == right)):
             found.append(row)
-    if self_row is not None and window.offset_us == 0 and not any(_same(row, self_row) for row in found):
+    if self_row is not None and window.offset_us == 0 and not any(map(same or self_row.__eq__, found)):
         found.append(self_row)
     found.sort(key=lambda row: row.order)
     return found[-window.n :] if window.kind == "rows" else found
-
-
-def _same(row: Row, self_row: Row) -> bool:
-    if row.id is not None and self_row.id is not None:
-        return (row.id, row.ordinal) == (self_row.id, self_row.ordinal)
-    return row.order == self_row.order
 
 
 def names(aggregate: str, window: Window) -> str:
