@@ -136,6 +136,8 @@ class Recording:
         """The content of each file in such an image."""
         files: dict[str, _File] = {}
         for event in self.events[:at]:
+            if event.kind == SYNC and event.path not in files:
+                continue  # a directory, or a file that was empty
             file = files.setdefault(event.path, _File())
             if event.kind == SYNC:
                 file.settle()
