@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -53,7 +54,8 @@ class SqlMeta:
             _tune_sqlite(engine)
         meta = cls(engine, clock)
         try:
-            _migrate(engine)
+            with _alone(engine):
+                _migrate(engine)
         except BaseException:
             engine.dispose()
             raise
@@ -229,7 +231,7 @@ def _tune_sqlite(engine: sa.Engine) -> None:
     def _on_connect(connection: Any, _record: Any) -> None:
         connection.isolation_level = None
         cursor = connection.cursor()
-        for pragma in ("busy_timeout=30000", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        for pragma in ("busy_timeout=30000", "synchronous=FULL", "foreign_keys=ON"):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 
@@ -251,6 +253,19 @@ def _explained(engine: sa.Engine) -> Iterator[None]:
             remedy="free space on the disk; nothing was half written" if full else "see the cause",
             where=str(engine.url.database),
         ) from error
+
+
+@contextmanager
+def _alone(engine: sa.Engine) -> Iterator[None]:
+    """Keeps other processes from opening the same SQLite file while it is put in shape."""
+    if engine.dialect.name != "sqlite":
+        yield
+        return
+    with _explained(engine), Path(f"{engine.url.database}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with engine.connect() as connection:
+            connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+        yield
 
 
 def _migrate(engine: sa.Engine) -> None:

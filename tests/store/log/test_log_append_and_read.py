@@ -6,6 +6,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from penstock.algebra.keys import key_hash, shard_of
 from penstock.clock import ReplayClock
 from penstock.errors import DataError, StoreError
 from penstock.semantics.columns import OP_DELETE, OP_INSERT, OP_UPSERT
@@ -270,3 +271,20 @@ def test_a_topic_is_created_once(log: Log) -> None:
         log.topic("click")
     with pytest.raises(DataError, match="int, text, bool or date"):
         log.create_topic("other", CLICKS, TopicConfig(key=("amount",)))
+
+
+def test_keys_place_rows_by_their_shard_and_a_moved_row_leaves_its_old_place(log: Log) -> None:
+    config = TopicConfig(ids=True, partitions=4, key=("user",))
+    topic = log.create_topic("clicks", CLICKS, config)
+    users = list(range(200))
+    topic.append(clicks(*[(1, user, 1.0) for user in users], (1, None, 1.0), id=[f"i{u}" for u in [*users, "x"]]))
+    held = [set(topic.read(p, 0).rows["user"].to_pylist()) for p in range(4)]
+    assert None in held[0] and set().union(*held) == {*users, None}
+    for partition, found in enumerate(held):
+        assert 30 < len(found) < 75
+        hashes = [key_hash([user]) for user in found if user is not None]
+        assert {shard_of(h) * 4 // 1024 for h in hashes} == {partition}
+    old, new = min(held[1]), min(held[2])
+    moved = topic.append(clicks((1, new, 2.0), id=[f"i{old}"], op=[OP_UPSERT]))
+    assert list(moved.offsets) == [2]
+    assert topic.read(1, len(held[1])).rows.select(["_id", "_op"]).to_pylist() == [{"_id": f"i{old}", "_op": OP_DELETE}]

@@ -256,13 +256,19 @@ def _holds_infinity(value: Any) -> bool:
 
 
 def _partitions(user: pa.RecordBatch, config: TopicConfig, partition: int | None) -> NDArray[np.int32]:
-    """Where each row belongs: the partition asked for, else the first."""
-    if partition is None:
-        partition = 0
-    elif not 0 <= partition < config.partitions:
+    """Where each row belongs: the partition asked for, else its key's range of shards; a null key in the first."""
+    if partition is not None and not 0 <= partition < config.partitions:
         raise DataError(
             "rows go to a partition of the topic",
             found=repr(partition),
             remedy=f"choose 0 to {config.partitions - 1}, or none to place rows by key",
         )
-    return np.full(user.num_rows, partition, np.int32)
+    if partition is not None or not config.key or config.partitions == 1:
+        return np.full(user.num_rows, partition or 0, np.int32)
+    from penstock.algebra.keys import SHARDS, key_hashes, shard_of  # the kernel, only where keys place rows
+
+    columns = [user[name] for name in config.key]
+    shards = np.asarray(shard_of(key_hashes(columns)), np.int64)
+    for column in columns:
+        shards[np.asarray(column.is_null())] = 0
+    return (shards * config.partitions // SHARDS).astype(np.int32)

@@ -16,7 +16,7 @@ from penstock.store.log.interface import TopicConfig
 
 __all__ = ["Spec", "check_config", "check_schema", "evolved", "pack_config", "pack_schema", "unpack_schema"]
 
-_MAX_PARTITIONS: Final = 2048
+_MAX_PARTITIONS: Final = 1024
 
 
 class Spec(msgspec.Struct, frozen=True, kw_only=True):
@@ -132,6 +132,10 @@ def check_config(config: TopicConfig, schema: pa.Schema, where: Name) -> None:
             refuse(
                 "a key is of int, text, bool or date", str(schema.field(index)), "round it to an integer or use text"
             )
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def evolved(old: pa.Schema, new: pa.Schema, where: str) -> pa.Schema:
