@@ -14,6 +14,7 @@ from penstock.algebra.binding import ffi, lib
 from penstock.algebra.layout import Layout, Op, Output, SlotKind
 from penstock.algebra.monoids import arguments
 from penstock.algebra.program import Kind, Program, compile_program, slow_outputs
+from penstock.algebra.sorting import sort_rows
 from penstock.algebra.table import Column, Queries, Rows
 from penstock.define import Aggregate
 from penstock.errors import EngineError
@@ -254,7 +255,7 @@ def _query_order(queries: Queries, *, by_knowledge: bool) -> Int64s | None:
     step = np.diff(key)
     if np.all((step > 0) | ((step == 0) & (then[1:] >= then[:-1]))):
         return None
-    return np.lexsort((then, key)).astype(np.int64)
+    return sort_rows(key + 1, then).order
 
 
 def _stored(values: npt.NDArray[Any] | None, kind: SlotKind) -> npt.NDArray[Any]:

@@ -37,13 +37,13 @@ class _Field(IntEnum):
 
 
 class _Out(IntEnum):
-    COUNT, SUM, MEAN, SHARE, VALUE, VARIANCE, STD, ROW, DECAY, RATIO = range(10)
+    COUNT, SUM, MEAN, SHARE, VALUE, VARIANCE, STD, ROW, DECAY, RATIO, DISTINCT = range(11)
 
 
 _WINDOW_KINDS = {WindowKind.TIME: 0, WindowKind.LIFETIME: 1, WindowKind.CALENDAR: 2, WindowKind.ROWS: 3}
 _CLOSED = {"left": 0, "right": 1, "both": 2}
 _KINDS = {SlotKind.FLOAT: Kind.FLOAT, SlotKind.DECIMAL: Kind.DECIMAL}
-_SLOW = {Op.LAST_N, Op.DISTINCT, Op.DISTINCT_APPROX, Op.CUSTOM}
+_SLOW = {Op.LAST_N, Op.DISTINCT_APPROX, Op.CUSTOM}
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +175,9 @@ class _Compiler:
             case Op.FIRST | Op.LAST:
                 a = self.field(_Field.FIRST if m.op is Op.FIRST else _Field.LAST, None, mask)
                 self.emit(_Out.ROW, window, a, slot=m.slot, kind=kind, size=size)
+            case Op.DISTINCT:
+                limit = min(m.limit, 2**31 - 1)
+                self.emit(_Out.DISTINCT, window, ALL, ALL, mask, limit, slot=m.slot, kind=Kind.INT)
             case Op.DECAYED_SUM:
                 a = self.field(_Field.DECAY, m.slot, mask, m.half_life_us)
                 self.emit(_Out.DECAY, window, a, self.count(mask), power=power)

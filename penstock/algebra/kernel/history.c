@@ -105,7 +105,7 @@ static int bind_key(sweep *x, const ps_rows *rows, int64_t key) {
     s->nodes = x->nodes;
     ps_series_build(s, 0);
     if (!collect_ends(x)) return -1;
-    ps_scratch_reset(x->scratch);
+    ps_scratch_reset_fixed(x->scratch);
     return 1;
 }
 

@@ -114,6 +114,9 @@ static int output_fits(const ps_program *p, const int64_t *c) {
         case PS_OUT_RATIO:
             return is_op(p, a, PS_SUM) && is_op(p, b, PS_SUM) && is_count(p, c[4]) && is_count(p, c[5]) &&
                    kind == PS_FLOAT && size == 8;
+        case PS_OUT_DISTINCT:
+            return in(c[6], 0, p->n_slots - 1) && p->slots[c[6]].size > 0 && in(c[4], PS_ALL, p->n_masks - 1) &&
+                   in(c[5], 0, INT32_MAX) && kind == PS_INT && size == 8;
         default: return 0;
     }
 }

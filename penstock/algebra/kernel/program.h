@@ -41,6 +41,7 @@ enum ps_out {
     PS_OUT_ROW,   /* value of slot at row index a (first, last) */
     PS_OUT_DECAY, /* field a, empty when count b is 0 */
     PS_OUT_RATIO, /* sum a / sum b, a double; empty when b is 0 or nothing was summed (count c, d) */
+    PS_OUT_DISTINCT, /* different values of slot under mask c (PS_ALL: any), null with status above d when d > 0 */
     PS_OUTS
 };
 
@@ -78,7 +79,7 @@ typedef struct {
 typedef struct {
     int32_t op, window;
     int32_t a, b, c, d; /* fields; PS_ALL stands for the count of visible rows where a count is meant */
-    int32_t slot;       /* of PS_OUT_ROW */
+    int32_t slot;       /* of PS_OUT_ROW and PS_OUT_DISTINCT */
     int32_t size;       /* 8 or 16 bytes */
     int32_t kind;       /* of the value written */
     double scale;       /* a double result is divided by this (10^scale of a decimal) */

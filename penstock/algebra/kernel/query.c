@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "distinct.h"
 #include "fold.h"
 
 /* A segment is what window `window` adds to the left of the next narrower window of its group. */
@@ -13,6 +14,10 @@ typedef struct {
     int32_t first, end; /* spans */
     int32_t self;       /* whether the self row of the run counts in this window */
 } segment;
+
+typedef struct {
+    int64_t low, high, self;
+} reach; /* of a window: its rows as positions, visible or not */
 
 typedef struct {
     int64_t ref; /* q - offset */
@@ -33,6 +38,8 @@ struct ps_scratch {
     int64_t *floor;        /* last rounded left edge per window: [floor, floor + hop) maps to floor */
     int64_t *low;          /* left positions of the current query, per window */
     int *with_self;        /* whether the self row must be added to a window */
+    reach *reaches;        /* per (window, query of the block) */
+    ps_distinct *distinct; /* NULL when no output needs it */
     int32_t *order;        /* windows of the current group by falling left position */
     int32_t *indices;      /* of ps_query_rows */
     int64_t cap_indices;
@@ -51,7 +58,11 @@ ps_scratch *ps_scratch_new(const ps_program *p) {
     w->accs = malloc(PS_BLOCK * windows * ((size_t)p->n_fields + 1) * sizeof *w->accs);
     w->right = calloc(groups, 8), w->left = calloc(windows, 8), w->floor = calloc(windows, 8), w->low = calloc(windows, 8);
     w->with_self = calloc(windows, sizeof(int)), w->order = calloc(windows, sizeof(int32_t));
-    if (w->spans && w->segments && w->groups && w->rows && w->accs && w->right && w->left && w->floor && w->low &&
+    w->reaches = malloc(PS_BLOCK * windows * sizeof *w->reaches);
+    int distinct = 0;
+    for (int32_t i = 0; i < p->n_outputs; i++) distinct |= p->outputs[i].op == PS_OUT_DISTINCT;
+    if (distinct) w->distinct = ps_distinct_new(p);
+    if (w->reaches && (w->distinct || !distinct) && w->spans && w->segments && w->groups && w->rows && w->accs && w->right && w->left && w->floor && w->low &&
         w->with_self && w->order)
         return w;
     ps_scratch_free(w);
@@ -62,13 +73,18 @@ void ps_scratch_free(ps_scratch *w) {
     if (!w) return;
     free(w->spans), free(w->segments), free(w->groups), free(w->rows), free(w->accs), free(w->right), free(w->left);
     free(w->floor), free(w->low), free(w->with_self), free(w->order), free(w->indices);
+    free(w->reaches), ps_distinct_free(w->distinct);
     free(w);
 }
 
-void ps_scratch_reset(ps_scratch *w) {
+static void reset(ps_scratch *w, int fixed) {
+    if (w->distinct) ps_distinct_reset(w->distinct, fixed);
     memset(w->right, 0, (size_t)w->p->n_groups * 8);
     memset(w->left, 0, (size_t)w->p->n_windows * 8);
 }
+
+void ps_scratch_reset(ps_scratch *w) { reset(w, 0); }
+void ps_scratch_reset_fixed(ps_scratch *w) { reset(w, 1); }
 
 /* ---- edges ---- */
 
@@ -305,6 +321,7 @@ static void cut_group(ps_scratch *w, const ps_series *s, const ps_queries *queri
         for (int32_t j = first; j < w->n_spans; j++) rows += rows_in(s, &w->spans[j]);
         int32_t with_self = w->with_self[window];
         w->rows[window * PS_BLOCK + slot] = rows + with_self;
+        w->reaches[window * PS_BLOCK + slot] = (reach){b, high, with_self ? (self.external ? -2 : self.index) : -1};
         w->segments[w->n_segments++] = (segment){window, first, w->n_spans, with_self};
     }
     run->end = w->n_segments;
@@ -438,6 +455,16 @@ static int put(const place *x, const ps_series *s, uint8_t *value) {
     }
 }
 
+static int put_distinct(ps_scratch *w, const ps_series *s, int32_t index, size_t at, int64_t a, uint8_t *value) {
+    const reach *x = &w->reaches[at];
+    ps_range range = {x->low, x->high, a, x->self};
+    int64_t found = ps_distinct_count(w->distinct, s, index, &range);
+    if (found == -1) w->failed = 1;
+    if (found < 0) return PS_LIMIT;
+    memcpy(value, &found, 8);
+    return found ? PS_OK : PS_ZERO;
+}
+
 int ps_query_block(ps_scratch *w, const ps_series *s, const ps_queries *queries, int64_t from, int64_t n,
                    uint8_t *records) {
     const ps_program *p = w->p;
@@ -451,12 +478,13 @@ int ps_query_block(ps_scratch *w, const ps_series *s, const ps_queries *queries,
         for (int64_t i = 0; i < n; i++) {
             uint8_t *record = records + (size_t)i * p->record_bytes;
             place x = {w, o, (size_t)o->window * PS_BLOCK + (size_t)i};
-            int status = put(&x, s, record + o->offset);
+            int status = o->op == PS_OUT_DISTINCT ? put_distinct(w, s, k, x.at, queries->a[from + i], record + o->offset)
+                                                  : put(&x, s, record + o->offset);
             if (status != PS_OK) memset(record + o->offset, 0, (size_t)o->size);
             record[p->stat_offset + (size_t)k] = (uint8_t)status;
         }
     }
-    return 0;
+    return w->failed ? -1 : 0;
 }
 
 /* ---- visible rows ---- */

@@ -33,5 +33,8 @@ int64_t ps_query_rows(ps_scratch *w, const ps_series *s, const ps_queries *queri
 
 /* Must be called before queries of another series. */
 void ps_scratch_reset(ps_scratch *w);
+/* The same, and the rows of the next series do not change until the next reset: then counts of different values slide
+ * from query to query. */
+void ps_scratch_reset_fixed(ps_scratch *w);
 
 #endif

@@ -92,6 +92,11 @@ static void design_program(design *x, source *in) {
         int32_t a = op == PS_COUNT ? count : add_field(x, op, valued ? slot : -1, mask, 1 + take(in, 50));
         for (int32_t w = 0; w < x->n_windows; w++) design_outputs(x, op, a, count, slot, w);
     }
+    for (int32_t w = 0; w < x->n_windows && take(in, 2); w++) {
+        add_output(x, PS_OUT_DISTINCT, -1, -1, take(in, 3), 8, PS_INT, w);
+        x->output[x->n_outputs - 1][4] = (int64_t)take(in, MASKS + 1) - 1;
+        x->output[x->n_outputs - 1][5] = take(in, 2) ? 0 : take(in, 20);
+    }
     int64_t header[8] = {PS_PROGRAM_MAGIC, 1, 1, SLOTS, MASKS, x->n_fields, x->n_windows, x->n_outputs};
     int64_t slots[2 * SLOTS] = {PS_INT, 8, PS_FLOAT, 8, PS_DECIMAL, 16, PS_INT, 0};
     struct {
@@ -175,12 +180,28 @@ static int same_value(const row *r, int64_t slot, const uint8_t *value) {
     return slot == 1 ? memcmp(&r->y, value, 8) == 0 : memcmp(&r->d, value, 16) == 0;
 }
 
+static int same_row_value(const row *x, const row *y, int64_t slot) {
+    return slot == 0 ? x->x == y->x : slot == 1 ? x->y == y->y : x->d == y->d;
+}
+
+static const char *check_distinct(const int64_t *o, const picked *p, int64_t found, int status) {
+    int64_t n = 0;
+    for (int64_t i = 0; i < p->n; i++) {
+        int64_t j = 0;
+        while (j < i && !same_row_value(p->rows[j], p->rows[i], o[6])) j++;
+        n += j == i;
+    }
+    if (o[5] && n > o[5]) return status == PS_LIMIT ? NULL : "more than the limit";
+    return found == n && status == (n ? PS_OK : PS_ZERO) ? NULL : "different values";
+}
+
 /* NULL when output k of a record is right. */
 static const char *check_output(const design *x, const model *m, int32_t k, const uint8_t *value, int status,
                                 const int64_t *ask, int64_t calendar) {
     const int64_t *o = x->output[k], *w = x->window[o[1]];
     static const int64_t all_rows[4] = {PS_COUNT, -1, -1, 0};
-    const int64_t *f = o[2] < 0 ? all_rows : x->field[o[2]];
+    int64_t mask_only[4] = {PS_COUNT, -1, o[4], 0};
+    const int64_t *f = o[0] == PS_OUT_DISTINCT ? mask_only : o[2] < 0 ? all_rows : x->field[o[2]];
     picked p;
     pick(m, w, ask[0], ask[1], ask[2], calendar, &p);
     int64_t kept = 0;
@@ -190,6 +211,7 @@ static const char *check_output(const design *x, const model *m, int32_t k, cons
     int64_t number_found;
     double float_found;
     memcpy(&number_found, value, 8), memcpy(&float_found, value, 8);
+    if (o[0] == PS_OUT_DISTINCT) return check_distinct(o, &p, number_found, status);
     if (f[0] == PS_COUNT) return number_found == p.n ? NULL : "a count";
     if (!p.n) return status == PS_EMPTY || status == PS_ZERO ? NULL : "the status of nothing";
     if (f[0] == PS_FIRST || f[0] == PS_LAST)
@@ -352,6 +374,8 @@ static int ask(world *x, const design *d, source *in) {
     x->m->self = random_row(x, in, 0);
     view_of(&x->m->self, x->p, &external);
     x->s->external = &external;
+    if (take(in, 2)) ps_scratch_reset_fixed(x->w);
+    else ps_scratch_reset(x->w);
     for (int i = 0; i < N; i++) {
         q[i] = instant(in), a[i] = take(in, 2) ? q[i] : instant(in);
         a[i] = a[i] < x->retired ? x->retired : a[i];

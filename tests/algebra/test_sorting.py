@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock.algebra.sorting import gather, sort_rows
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 4), st.integers(0, 9), st.integers(0, 3), st.integers(0, 2)), max_size=80),
+    st.booleans(),
+)
+def test_rows_come_out_in_order_and_equal_ones_stay(rows: list[tuple[int, int, int, int]], nearly: bool) -> None:
+    rows = sorted(rows, key=lambda row: row[1] // 3) if nearly else rows
+    key, t, kf, rest = (np.array([row[i] for row in rows], np.int64) for i in range(4))
+    found = sort_rows(key, t, kf, rest, n_keys=5)
+    wanted = sorted(range(len(rows)), key=lambda i: rows[i])
+    assert found.order.tolist() == wanted
+    assert found.t.tolist() == t[wanted].tolist()
+    assert found.start.tolist() == np.searchsorted(key[wanted], np.arange(6)).tolist()
+    by_time = sort_rows(key, t)
+    assert by_time.order.tolist() == sorted(range(len(rows)), key=lambda i: rows[i][:2])
+
+
+def test_a_long_key_in_reverse() -> None:
+    t = np.arange(10_000)[::-1].copy()
+    assert sort_rows(np.zeros(10_000, np.int64), t).order.tolist() == list(range(9_999, -1, -1))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [np.arange(5), np.arange(5, dtype=np.uint8), np.arange(10, dtype=np.uint64).reshape(5, 2), np.arange(5.0)],
+)
+def test_gather(values: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> None:
+    order = np.array([4, 0, 0, 2])
+    assert gather(values, order).tolist() == values[order].tolist()
