@@ -84,7 +84,7 @@ def render(plan: Plan) -> str:
         lines = [f"  {name:<{width}}  {reason}" for name, reason in plan.not_built.items()]
         blocks.append("\n".join(["legal, but not built yet", *lines]))
     if plan.warnings:
-        blocks.append("\n".join(["assumed", *(f"  {name}: {text}" for name, text in plan.warnings)]))
+        blocks.append("\n".join(["to know", *(f"  {name}: {text}" for name, text in plan.warnings)]))
     return "\n\n".join(blocks) + "\n"
 
 

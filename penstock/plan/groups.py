@@ -2,39 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
-import inspect
-import textwrap
-from dataclasses import dataclass, field
-from typing import Any, get_type_hints
+from typing import Any
 
-from penstock.algebra.layout import Layout, Measure, Op, Output, Slot, SlotKind, Window, WindowKind
-from penstock.define.aggregate import Agg, Aggregate
+from penstock.algebra.layout import Layout, Output, Window, WindowKind
 from penstock.define.relation import Group
 from penstock.define.values import format_duration
 from penstock.define.window import Window as Written
-from penstock.errors import Location, PlanError
-from penstock.plan.expr import Expression
-from penstock.plan.expr.annotations import annotated_type
-from penstock.plan.expr.syntax import Name as Reference
-from penstock.plan.expr.types import BOOL, FLOAT, Column, Schema, Type, list_of, map_of, struct_of
+from penstock.errors import PlanError
+from penstock.plan.asking import source_of
+from penstock.plan.expr.types import Column, Schema, Type
+from penstock.plan.expr.zones import check_zone
 from penstock.plan.hops import default_hop_us, may_look_ahead
-from penstock.plan.ir import GroupPlan, RelationPlan, SourcePlan
-from penstock.plan.results import BUCKET_TYPES, counts, fold_type
-from penstock.plan.scope import Scope, behind, key_column, sealed
+from penstock.plan.ir import GroupPlan, RelationPlan
+from penstock.plan.lowering import Lowering, Measured
+from penstock.plan.scope import Scope, behind, key_column, not_negative, sealed
 
 __all__ = ["plan_group"]
-
-_OPS = frozenset(Op)
-_KINDS = {
-    "int": SlotKind.INT,
-    "instant": SlotKind.INT,
-    "duration": SlotKind.INT,
-    "date": SlotKind.INT,
-    "float": SlotKind.FLOAT,
-    "decimal": SlotKind.DECIMAL,
-    "bool": SlotKind.BOOL,
-}
 
 
 def plan_group(scope: Scope, group: Group, source: RelationPlan) -> GroupPlan:
@@ -49,14 +32,16 @@ def plan_group(scope: Scope, group: Group, source: RelationPlan) -> GroupPlan:
     what, where = f"group {group.name}", group.at
     keys, key_names, key_types = _keys(scope, group, source.schema, what)
     windows = tuple(_window(window, source, f"{what}, window {window.name}") for window in group.windows)
-    if windows and isinstance(source, SourcePlan) and source.kind == "table" and source.time is None:
+    rows = source_of(source)
+    if windows and rows.kind == "table" and rows.time is None:
         raise PlanError(
             f"{what}: windows are over event time",
-            found=f"table {source.name.name} has none",
+            found=f"table {rows.name.name} has none",
             remedy='say it in the table: time="updated_at"',
             where=where,
         )
-    lowering = _Lowering(scope, source.schema, what)
+    not_negative({"observations_late": group.observations_late_us}, what, where)
+    lowering = Lowering(scope, source.schema, what)
     measured = {name: lowering.measure(name, agg) for name, agg in sorted(group.aggs)}
     outputs, columns, lineage = _outputs(group, windows, measured, what)
     layout = Layout(
@@ -104,10 +89,9 @@ def _keys(
     names: list[str] = []
     types: list[Type] = []
     for entity in group.entities:
-        where = entity.at or group.at
         remedy = f'or say which column holds it: {entity.name}.on("column")' if not entity.columns else ""
         found = [key_column(schema, key, f"{what}, key", group.at, remedy).type for key in entity.key_columns]
-        scope.use_entity(entity.name, tuple(found), what, where)
+        scope.use_entity(entity.name, tuple(found), what, group.at)
         keys += entity.key_columns
         names += entity.keys
         types += found
@@ -126,10 +110,18 @@ def _keys(
 
 def _window(written: Written, source: RelationPlan, what: str) -> Window:
     if written.offset_us < 0 and not may_look_ahead(source):
+        late = source_of(source).name.name
         raise PlanError(
             f"{what}: it looks ahead, which is safe only where rows are known before they happen",
-            found=f"offset {format_duration(written.offset_us)}, and no row of {source_name(source)} is known early",
+            found=f"offset {format_duration(written.offset_us)}, and no row of {late} is known early",
             remedy='declare it where the future is known: known="scheduled_at - 30d"',
+            where=written.at,
+        )
+    if written.zone and check_zone(written.zone):
+        raise PlanError(
+            f"{what}: there is no such zone",
+            found=repr(written.zone),
+            remedy=check_zone(written.zone),
             where=written.at,
         )
     hop_us = 0
@@ -148,13 +140,6 @@ def _window(written: Written, source: RelationPlan, what: str) -> Window:
     )
 
 
-def source_name(relation: RelationPlan) -> str:
-    """The plain name of the nearest named relation."""
-    while not hasattr(relation, "name"):
-        relation = relation.input
-    return str(relation.name.name)
-
-
 def _shown_window(window: Window) -> dict[str, Any]:
     shown: dict[str, Any] = {"kind": str(window.kind), "closed": window.closed}
     if window.kind is WindowKind.TIME:
@@ -171,186 +156,8 @@ def _shown_window(window: Window) -> dict[str, Any]:
     return shown
 
 
-# aggregates
-
-
-@dataclass(frozen=True)
-class _Measured:
-    """One aggregate, lowered: its measure's index, its type, the columns it reads, its parts."""
-
-    index: int
-    type: Type
-    nullable: bool
-    read: frozenset[str]
-    parts: dict[str, Any]
-
-
-@dataclass
-class _Lowering:
-    """Slots and measures of one group while they are found; equal ones are made once."""
-
-    scope: Scope
-    schema: Schema
-    what: str
-    slots: list[Slot] = field(default_factory=list)
-    expressions: list[Expression] = field(default_factory=list)
-    measures: list[Measure] = field(default_factory=list)
-    customs: dict[str, Aggregate] = field(default_factory=dict)
-
-    def measure(self, name: str, agg: Agg) -> _Measured:
-        what, where = f"{self.what}, {name}", agg.at
-        if agg.op not in _OPS:
-            raise PlanError(
-                f"{what}: {agg.op} folds outcomes of a join", found=agg.op, remedy="use count() or share()", where=where
-            )
-        if not agg.args and agg.op not in ("count", "decayed_count"):
-            raise PlanError(
-                f"{what}: {agg.op} needs an argument", found="none", remedy=f'write {agg.op}("amount")', where=where
-            )
-        arguments = [self._argument(agg, text, what) for text in agg.args]
-        condition = (
-            None if agg.condition is None else self.scope.condition(agg.condition, self.schema, f"{what}, where", where)
-        )
-        bucket = None if agg.bucket is None else self._bucket(agg.bucket, what, where)
-        kind = self._result(agg, arguments, what)
-        if bucket is not None:
-            kind = map_of(bucket.type, kind)
-        positions = [self._slot(e) for e in arguments]
-        made = Measure(
-            op=Op(agg.op),
-            slot=positions[0] if positions else None,
-            slot2=positions[1] if agg.op == "ratio" else None,
-            slots=tuple(positions[1:]) if agg.op in ("last_n", "custom") else (),
-            where=None if condition is None else self._slot(condition),
-            per=None if bucket is None else self._slot(bucket),
-            n=agg.n,
-            limit=agg.limit,
-            half_life_us=agg.half_life_us,
-            custom=agg.custom.__name__ if agg.custom is not None else "",
-        )
-        if made not in self.measures:
-            self.measures.append(made)
-        used = [e for e in (*arguments, condition, bucket) if e is not None]
-        return _Measured(
-            self.measures.index(made),
-            kind,
-            not counts(agg.op, bucket is not None),
-            frozenset().union(*(e.columns for e in used)),
-            self._parts(agg, arguments, condition, bucket),
-        )
-
-    def _argument(self, agg: Agg, text: str, what: str) -> Expression:
-        if agg.op == "share":
-            return self.scope.condition(text, self.schema, what, agg.at)
-        return self.scope.expression(text, self.schema, what, agg.at)
-
-    def _bucket(self, text: str, what: str, where: Location | None) -> Expression:
-        bucket = self.scope.expression(text, self.schema, f"{what}, per", where)
-        if bucket.type.name not in BUCKET_TYPES:
-            raise PlanError(
-                f"{what}, per: a result per value of {', '.join(BUCKET_TYPES)}",
-                found=f"{text} is {bucket.type}",
-                remedy="cast it to text or int",
-                where=where,
-            )
-        return bucket
-
-    def _result(self, agg: Agg, arguments: list[Expression], what: str) -> Type:
-        match agg.op:
-            case "custom":
-                assert agg.custom is not None
-                return self._custom(agg.custom, arguments, what, agg.at)
-            case "last_n":
-                if len(arguments) == 1:
-                    return list_of(arguments[0].type)
-                return list_of(struct_of(dict(zip(_field_names(arguments), (e.type for e in arguments), strict=True))))
-            case "decayed_count":
-                return FLOAT
-            case "count" if not arguments:
-                return fold_type("count", BOOL, what, agg.at)
-        kinds = [fold_type(agg.op, e.type, what, agg.at) for e in arguments]
-        return kinds[0]
-
-    def _custom(self, made: type[Aggregate], arguments: list[Expression], what: str, where: Location | None) -> Type:
-        name = made.__name__
-        former = self.customs.setdefault(name, made())
-        if type(former) is not made:
-            raise PlanError(
-                f"{what}: two aggregates are called {name}", found=f"one of {type(former).__module__}",
-                remedy="rename one", where=where,
-            )  # fmt: skip
-        taken = list(inspect.signature(made.lift).parameters.values())[1:]
-        if len(taken) != len(arguments) and not any(p.kind is p.VAR_POSITIONAL for p in taken):
-            raise PlanError(
-                f"{what}: {name}.lift takes {len(taken)} value(s)",
-                found=f"{len(arguments)} argument(s)",
-                remedy=f"give {name}.of(...) as many expressions",
-                where=where,
-            )
-        hints = get_type_hints(made.finalize)
-        if "return" not in hints:
-            raise PlanError(
-                f"{what}: the return annotation of {name}.finalize says the type of the result",
-                found="none",
-                remedy="write def finalize(self, s) -> float",
-                where=where,
-            )
-        return annotated_type(hints["return"], f"{what}, {name}.finalize", where)[0]
-
-    def _slot(self, expression: Expression) -> int:
-        made = Slot(
-            text=expression.text,
-            kind=_KINDS.get(expression.type.name, SlotKind.CODE),
-            type=str(expression.type),
-            scale=expression.type.scale if expression.type.name == "decimal" else 0,
-        )
-        if made not in self.slots:
-            self.slots.append(made)
-            self.expressions.append(expression)
-        return self.slots.index(made)
-
-    def _parts(
-        self, agg: Agg, arguments: list[Expression], condition: Expression | None, bucket: Expression | None
-    ) -> dict[str, Any]:
-        code = self.scope.code
-        parts: dict[str, Any] = {"op": agg.op}
-        if arguments:
-            parts["of"] = [code(e) for e in arguments]
-        for part, expression in (("where", condition), ("per", bucket)):
-            if expression is not None:
-                parts[part] = code(expression)
-        for part in ("n", "limit"):
-            if getattr(agg, part):
-                parts[part] = getattr(agg, part)
-        if agg.half_life_us:
-            parts["half_life"] = format_duration(agg.half_life_us)
-        if agg.custom is not None:
-            parts |= {"custom": agg.custom.__name__, "version": agg.custom.version, "source": _source_hash(agg)}
-        return parts
-
-
-def _field_names(arguments: list[Expression]) -> list[str]:
-    """The fields of last_n's structs: the column's name, for an expression value_2 by its place."""
-    names = [e.tree.parts[-1] if isinstance(e.tree, Reference) else f"value_{i}" for i, e in enumerate(arguments, 1)]
-    return names if len(set(names)) == len(names) else [f"value_{i}" for i, _ in enumerate(arguments, 1)]
-
-
-def _source_hash(agg: Agg) -> str:
-    assert agg.custom is not None
-    try:
-        source = textwrap.dedent(inspect.getsource(agg.custom))
-    except (OSError, TypeError) as error:
-        raise PlanError(
-            f"the source of aggregate {agg.custom.__name__} is its version",
-            found=str(error),
-            remedy="define it in a file",
-            where=agg.at,
-        ) from error
-    return hashlib.blake2b(source.encode(), digest_size=16).hexdigest()
-
-
 def _outputs(
-    group: Group, windows: tuple[Window, ...], measured: dict[str, _Measured], what: str
+    group: Group, windows: tuple[Window, ...], measured: dict[str, Measured], what: str
 ) -> tuple[tuple[Output, ...], Schema, dict[str, frozenset[str]]]:
     outputs, columns, read = [], {}, {}
     for name, _ in group.aggs:

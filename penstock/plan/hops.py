@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Final
 
 from penstock.plan.expr import Expression
-from penstock.plan.expr.syntax import Binary, Const
+from penstock.plan.expr.syntax import Binary, Const, Node
 from penstock.plan.ir import JoinPlan, RelationPlan, SourcePlan
 
-__all__ = ["HOPS_US", "default_hop_us", "may_look_ahead"]
+__all__ = ["HOPS_US", "default_hop_us", "may_look_ahead", "moved_from"]
 
 HOPS_US: Final = (
     86_400_000_000,
@@ -46,9 +46,21 @@ def may_look_ahead(relation: RelationPlan) -> bool:
 
 
 def _delays(known: Expression, time: Expression | None) -> bool:
-    if time is None or known.text == time.text:
+    if time is None:
         return True
-    match known.tree:
-        case Binary(op="+", left=left, right=Const(kind="duration", value=us)):
-            return bool(us >= 0 and left == time.tree)
-    return False
+    (known_base, known_us), (time_base, time_us) = moved_from(known), moved_from(time)
+    return known_base == time_base and known_us >= time_us
+
+
+def moved_from(instant: Expression) -> tuple[Node, int]:
+    """An instant as another and the microseconds after it: `scheduled_at - 60min` is (`scheduled_at`, -60 min)."""
+    node, us = instant.tree, 0
+    while (
+        isinstance(node, Binary)
+        and node.op in ("+", "-")
+        and isinstance(node.right, Const)
+        and node.right.kind == "duration"
+    ):
+        us += node.right.value if node.op == "+" else -node.right.value
+        node = node.left
+    return node, us

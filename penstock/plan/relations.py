@@ -7,6 +7,7 @@ from penstock.define.relation import AsOf, Computed, Enriched, Filtered, Group, 
 from penstock.define.stream import Stream, Table
 from penstock.define.values import format_duration
 from penstock.errors import Location, PlanError, nearest
+from penstock.plan.asking import source_of
 from penstock.plan.expr.types import BOOL, INT, Column, Schema
 from penstock.plan.groups import plan_group
 from penstock.plan.ir import (
@@ -20,11 +21,11 @@ from penstock.plan.ir import (
     LookupPlan,
     Reducer,
     RelationPlan,
-    SourcePlan,
 )
 from penstock.plan.results import fold_type
 from penstock.plan.scope import Scope, behind, column_of, key_column, sealed
 from penstock.plan.sources import plan_stream, plan_table
+from penstock.semantics.columns import is_system_column
 
 __all__ = ["plan_lookup", "plan_relation"]
 
@@ -101,6 +102,10 @@ def _check_new(schema: Schema, names: list[str], what: str, where: Location | No
                 remedy="choose another name, or read fewer columns",
                 where=where,
             )
+        if is_system_column(name):
+            raise PlanError(
+                f"{what}: names that start with _ are ours", found=repr(name), remedy="rename it", where=where
+            )
 
 
 # joins
@@ -154,10 +159,11 @@ def _plan_join(scope: Scope, joined: Joined) -> JoinPlan:
 
 
 def _check_events(plan: RelationPlan, what: str, where: Location | None) -> None:
-    if isinstance(plan, SourcePlan) and plan.kind == "table":
+    source = source_of(plan)
+    if source.kind == "table":
         raise PlanError(
             f"{what}: a join is of events",
-            found=f"table {plan.name.name}",
+            found=f"table {source.name.name}",
             remedy='read a table by key: stream >> table["column"]',
             where=where,
         )
@@ -327,7 +333,7 @@ def _reader_keys(lookup: Lookup, source: AsOfPlan | GroupPlan, reader: Schema, w
         column = column_of(reader, key, f"{what}, key", lookup.at, remedy)
         if column.type != wanted:
             raise PlanError(
-                f"{what}, key: it is read by {wanted}",
+                f"{what}: it is read by a key of {', '.join(map(str, source.key_types))}",
                 found=f"{key} is {column.type}",
                 remedy="cast it where it enters, or read by another column with .on()",
                 where=lookup.at,

@@ -10,13 +10,14 @@ from typing import Any
 
 from penstock.define.project import Definitions
 from penstock.define.relation import Relation
+from penstock.define.values import format_duration
 from penstock.errors import Location, PlanError, nearest
 from penstock.names import Fingerprint, Name, fingerprint
 from penstock.plan.expr import Expression, UserFunction, compile
 from penstock.plan.expr.types import BOOL, Column, Schema, Type
-from penstock.plan.ir import Lineage, RelationPlan
+from penstock.plan.ir import Lineage, RelationPlan, ViewPlan
 
-__all__ = ["Scope", "behind", "column_of", "key_column", "sealed", "shown_type"]
+__all__ = ["Scope", "behind", "column_of", "key_column", "not_negative", "sealed", "shown_type"]
 
 KEY_TYPES = ("int", "text", "bool", "date")
 
@@ -26,7 +27,7 @@ class Scope:
     """State of one planning.
 
     Attributes:
-        planned: relations made so far, by the identity of their definition.
+        planned, viewed: relations and views made so far, by the identity of their definition.
         entities: the key types under which each entity has been used first, and where.
     """
 
@@ -34,6 +35,7 @@ class Scope:
     functions: Mapping[str, UserFunction]
     default: Name
     planned: dict[int, RelationPlan] = field(default_factory=dict)
+    viewed: dict[int, ViewPlan] = field(default_factory=dict)
     entities: dict[str, tuple[tuple[Type, ...], str]] = field(default_factory=dict)
     warnings: list[tuple[str, str]] = field(default_factory=list)
     _open: set[int] = field(default_factory=set)
@@ -132,6 +134,22 @@ def sealed(kind: str, parts: Mapping[str, Any], *inputs: Fingerprint) -> Fingerp
 def behind(lineage: Lineage, columns: Iterable[str]) -> tuple[str, ...]:
     """The source columns behind some columns, sorted."""
     return tuple(sorted({source for column in columns for source in lineage[column]}))
+
+
+def not_negative(durations_us: Mapping[str, int | None], what: str, where: Location | None) -> None:
+    """Refuses durations below nothing.
+
+    Raises:
+        PlanError: one is negative.
+    """
+    for name, us in durations_us.items():
+        if us is not None and us < 0:
+            raise PlanError(
+                f"{what}: {name} is nothing or more",
+                found=format_duration(us),
+                remedy=f'write {name}="1h"',
+                where=where,
+            )
 
 
 def column_of(schema: Schema, name: str, what: str, where: Location | None, remedy: str = "") -> Column:

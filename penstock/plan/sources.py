@@ -10,11 +10,12 @@ from penstock.errors import Location, PlanError
 from penstock.plan.expr import Expression
 from penstock.plan.expr.types import DATE, INSTANT, INT, TEXT, Column, Schema, Type
 from penstock.plan.ir import SourcePlan
-from penstock.plan.scope import Scope, column_of, key_column, sealed, shown_type
+from penstock.plan.scope import Scope, column_of, key_column, not_negative, sealed, shown_type
 from penstock.semantics.columns import is_system_column
 
 __all__ = ["plan_stream", "plan_table", "read_schema"]
 
+_UNREAD = ("kafka", "hive")  # kinds that no door reads yet
 REPLAYED = ("files", "hive")  # kinds whose rows happened before they are read
 
 
@@ -26,6 +27,8 @@ def plan_stream(scope: Scope, stream: Stream) -> SourcePlan:
     """
     where, what = stream.at, f"stream {stream.name}"
     schema = _schema_of(scope, stream, what)
+    durations_us = {"late": stream.late_us, "dedup": stream.dedup_us, "corrected": stream.corrected_us}
+    not_negative({**durations_us, "max_ahead": stream.max_ahead_us}, what, where)
     time = _instant(scope, stream.time, schema, zone=stream.zone, what=f"{what}, time", where=where)
     known = None
     if stream.known is not None:
@@ -41,6 +44,7 @@ def plan_stream(scope: Scope, stream: Stream) -> SourcePlan:
         scope.warnings.append(
             (stream.name, "no known time is declared: a row counts as known at its event time, as if nothing were late")
         )
+    _warn_unread(scope, stream)
     if stream.op is not None and stream.id is None:
         raise PlanError(
             f"{what}: corrections find their row by its id",
@@ -109,6 +113,7 @@ def plan_table(scope: Scope, table: Table) -> SourcePlan:
         )
     else:
         known = None
+    _warn_unread(scope, table)
     keys = table.key.key_columns
     types = tuple(key_column(schema, key, f"{what}, key", where).type for key in keys)
     scope.use_entity(table.key.name, types, what, where)
@@ -142,6 +147,13 @@ def plan_table(scope: Scope, table: Table) -> SourcePlan:
         lineage={name: (f"{table.name}.{name}",) for name in schema},
         fingerprint=sealed("table", {"name": table.name, **parts}),
     )
+
+
+def _warn_unread(scope: Scope, source: Stream | Table) -> None:
+    if source.source.kind in _UNREAD:
+        scope.warnings.append(
+            (source.name, f"{source.source.kind} is not read yet: append its rows by POST /v1/streams/{source.name}")
+        )
 
 
 def _schema_of(scope: Scope, source: Stream | Table, what: str) -> Schema:

@@ -23,7 +23,7 @@ FOLDS = ("any", "count", "sum", "mean", "min", "max", "first", "last")
 
 
 def plan_view(scope: Scope, view: View) -> ViewPlan:
-    """A view, checked.
+    """A view, checked, made once per definition.
 
     An expression sees the base's columns, the columns of the reads, and the expressions before it. A column of the
     base that is not put out gives way to a read or an expression of its name, unless something needs it.
@@ -31,6 +31,13 @@ def plan_view(scope: Scope, view: View) -> ViewPlan:
     Raises:
         PlanError: a column, a key or an expression does not fit; a name is put out twice.
     """
+    made = scope.viewed.get(id(view))
+    if made is None:
+        made = scope.viewed[id(view)] = _plan(scope, view)
+    return made
+
+
+def _plan(scope: Scope, view: View) -> ViewPlan:
     what = f"view {view.name}"
     building = _open(scope, view, what)
     for name, part in view.parts:

@@ -120,7 +120,7 @@ def test_a_key_under_another_name_is_read_by_on(pay: Stream) -> None:
     assert "home.city" in made.schema
     with pytest.raises(PlanError, match=r"or say which column holds it: \.on"):
         counted(pay >> homes["city"])
-    with pytest.raises(PlanError, match="it is read by text; found card_id is int"):
+    with pytest.raises(PlanError, match="it is read by a key of text; found card_id is int"):
         counted(pay >> homes["city"].on("card_id"))
     with pytest.raises(PlanError, match="the key has 1 column"):
         counted(pay >> homes["city"].on("shop_id", "card_id"))
