@@ -1,0 +1,1 @@
+"""Programs that measure Penstock beside named peers on the same work, in the same run."""

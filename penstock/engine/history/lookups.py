@@ -1,0 +1,288 @@
+"""Reads by key for a stream of readers: queries, or the rows of a relation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Final, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from penstock.engine.history.answers import Answer
+from penstock.engine.history.asof import answer_asof
+from penstock.engine.history.frame import column, int64, replace_column, system
+from penstock.engine.history.groups import Asked, answer_group
+from penstock.engine.history.knowledge import EVERYTHING, Instants, Knowledge, Own, Vectors, log_name
+from penstock.engine.history.relations import Readers, group_names, whole
+from penstock.engine.history.run import Run
+from penstock.engine.history.selves import UNKNOWN_US, Selves
+from penstock.errors import EngineError
+from penstock.names import fingerprint
+from penstock.plan.expr.types import Schema
+from penstock.plan.ir import AsOfPlan, ComputePlan, EnrichPlan, FilterPlan, GroupPlan, LookupPlan, RelationPlan
+from penstock.semantics.columns import EVENT_TIME, KNOWN_TIME, OFFSET, PARTITION
+
+__all__ = [
+    "NUMBER",
+    "STATUS",
+    "A",
+    "OwnPosition",
+    "Q",
+    "Said",
+    "Sight",
+    "answer_lookup",
+    "as_input",
+    "lookup_of_group",
+    "read_columns",
+    "read_lookup",
+]
+
+_SELF: Final = "_self"
+
+Q: Final = "_q"
+A: Final = "_a"
+"""The knowledge of a query: an instant, or the index of its position vector."""
+NUMBER: Final = "_number"
+"""The query's place among all."""
+STATUS: Final = "_status:"
+"""Before the name of a column: its statuses."""
+
+
+class Sight(Protocol):
+    """What the readers are, and so how `q` and `a` are found in their tables."""
+
+    def q(self, readers: pa.Table) -> NDArray[np.int64]:
+        """The instants asked for."""
+        ...
+
+    def knowledge(self, readers: pa.Table) -> Knowledge:
+        """What each may know."""
+        ...
+
+    def selves(self, readers: pa.Table) -> tuple[str, pa.Table] | None:
+        """The readers as rows of the log they come from, and its name; None if they come from none."""
+        ...
+
+
+@dataclass(frozen=True)
+class Said:
+    """Queries that say `q` and `a`: instants, position vectors, or everything as it occurred.
+
+    Attributes:
+        base: the log whose rows the requests are, for groups that include the asking row; None: they are no rows.
+        direct: they are rows of the group's input already, with all its columns.
+    """
+
+    vectors: Sequence[Mapping[tuple[str, int], int]] | None = None
+    as_occurred: bool = False
+    base: str | None = None
+    direct: bool = False
+
+    def selves(self, readers: pa.Table) -> tuple[str, pa.Table] | None:
+        """Requests as rows of their base stream: at `q`, known at `q`, unless they say otherwise."""
+        if self.base is None:
+            return None
+        for name in (EVENT_TIME, KNOWN_TIME):
+            if name not in readers.column_names:
+                readers = readers.append_column(name, readers.column(Q))
+        if OFFSET not in readers.column_names:
+            readers = readers.append_column(OFFSET, pa.array(np.full(readers.num_rows, UNKNOWN_US)))
+        return self.base, readers
+
+    def q(self, readers: pa.Table) -> NDArray[np.int64]:
+        """The column `Q`."""
+        return int64(readers.column(Q))
+
+    def knowledge(self, readers: pa.Table) -> Knowledge:
+        """The column `A`."""
+        if self.as_occurred:
+            return EVERYTHING
+        if self.vectors is not None:
+            return Vectors(int64(readers.column(A)), self.vectors)
+        return Instants(int64(readers.column(A)))
+
+
+@dataclass(frozen=True)
+class OwnPosition:
+    """Rows of a relation, asking at their own instant and position."""
+
+    log: str
+
+    def selves(self, readers: pa.Table) -> tuple[str, pa.Table] | None:
+        """The rows themselves."""
+        return self.log, readers
+
+    def q(self, readers: pa.Table) -> NDArray[np.int64]:
+        """Their event times."""
+        return system(readers, EVENT_TIME)
+
+    def knowledge(self, readers: pa.Table) -> Knowledge:
+        """Their places."""
+        return Own(self.log, system(readers, KNOWN_TIME), system(readers, PARTITION), system(readers, OFFSET))
+
+
+def read_columns(source: AsOfPlan | GroupPlan, columns: Iterable[str]) -> frozenset[str]:
+    """The columns of a read's relation that answering it takes."""
+    if isinstance(source, AsOfPlan):
+        return frozenset({*source.keys, *columns})
+    slots = (slot.columns for slot in source.slots)
+    return frozenset({*source.keys}).union(*slots)
+
+
+def relation_of(source: AsOfPlan | GroupPlan) -> RelationPlan:
+    """The relation that a read goes to."""
+    return source.relation if isinstance(source, AsOfPlan) else source.input
+
+
+def answer_lookup(run: Run, lookup: LookupPlan, rows: pa.Table, asked: Asked) -> Answer:
+    """The lookup's columns under the reader's names, for queries and rows of one partition."""
+    source = lookup.source
+    threads = run.options.threads
+    if isinstance(source, AsOfPlan):
+        found = answer_asof(source, rows, asked, list(dict.fromkeys(lookup.columns)), threads=threads)
+    else:
+        found = answer_group(source, rows, asked, threads=threads)
+    pairs = zip(lookup.columns, lookup.outputs.names, strict=True)
+    columns, statuses = {}, {}
+    for old, new in pairs:
+        columns[new], statuses[new] = found.columns[old], found.statuses[old]
+    return Answer(columns, statuses)
+
+
+def read_lookup(
+    run: Run,
+    readers_: Readers,
+    lookup: LookupPlan,
+    readers: Iterable[pa.Table],
+    sight: Sight,
+    *,
+    statuses: bool = False,
+    n_readers: int | None = None,
+    tag: str = "",
+) -> Iterator[pa.Table]:
+    """The readers with the lookup's columns, partition by partition.
+
+    Args:
+        statuses: also put out `_status:` columns.
+        tag: tells apart reads by one lookup for several sets of readers in one run.
+    """
+    relation = relation_of(lookup.source)
+    source_keys = lookup.source.keys
+    wanted = read_columns(lookup.source, lookup.columns)
+    name = lookup.source.name.name if isinstance(lookup.source, GroupPlan) else log_name(relation)
+    short = f"{name}-{fingerprint([lookup.fingerprint, lookup.keys, statuses])[:8]}{tag}"
+    asking = run.exchange(readers, lookup.keys, f"ask-{short}", n_readers)
+    if run.parts == 1:
+        rows = [pa.concat_tables(list(whole(run, readers_, relation, wanted)), promote_options="permissive")]
+        parts = ((asking.read(0), rows[0]),)
+    else:
+        stage = f"rows-{name}-{fingerprint([relation.fingerprint, source_keys, sorted(wanted)])[:8]}"
+        stored = run.exchange(whole(run, readers_, relation, wanted), source_keys, stage)
+        parts = ((asking.read(part), stored.read(part)) for part in range(run.parts))  # type: ignore[assignment]
+    begun = run.clock.now_us()
+    for part, (reading, rows_) in enumerate(parts):
+        if reading.num_rows or part == 0:
+            make = partial(_answered, run, readers_, lookup, sight, reading=reading, rows=rows_, statuses=statuses)
+            yield run.once(f"answer-{short}", part, make)
+        run.tell(f"answer-{name}", (part + 1) / run.parts, part + 1, begun)
+
+
+def _answered(
+    run: Run, readers: Readers, lookup: LookupPlan, sight: Sight, *, reading: pa.Table, rows: pa.Table, statuses: bool
+) -> pa.Table:
+    keys = [column(reading, key) for key in lookup.keys]
+    selves = _selves(run, readers, lookup, reading, sight)
+    answer = answer_lookup(run, lookup, rows, Asked(keys, sight.q(reading), sight.knowledge(reading), selves))
+    for name, values in answer.columns.items():
+        reading = reading.append_column(name, values)
+        if statuses:
+            reading = reading.append_column(STATUS + name, pa.array(answer.statuses[name]))
+    return reading
+
+
+def _selves(run: Run, readers: Readers, lookup: LookupPlan, reading: pa.Table, sight: Sight) -> Selves | None:
+    """The readers as rows of the input of a group that includes them; None for other reads."""
+    source = lookup.source
+    if not isinstance(source, GroupPlan) or not source.layout.include_self:
+        return None
+    if isinstance(sight, Said) and lookup.self_columns is None:
+        return None
+    found = sight.selves(reading)
+    if found is None or found[0] != log_name(source.input):
+        return None
+    rows = replace_column(found[1], _SELF, pa.array(np.arange(reading.num_rows)))
+    rows = rows.filter(pc.is_valid(rows.column(EVENT_TIME)))
+    if not (isinstance(sight, Said) and sight.direct):
+        rows = as_input(run, readers, source.input, rows, sight)
+    at = np.full(reading.num_rows, -1, np.int64)
+    numbers = int64(rows.column(_SELF))
+    at[numbers] = np.arange(len(numbers))
+    return Selves(rows.drop_columns([_SELF]), at)
+
+
+def as_input(run: Run, readers: Readers, relation: RelationPlan, rows: pa.Table, sight: Sight) -> pa.Table:
+    """Rows of a log as a relation over it sees them: filtered, with its columns; read at their own instants.
+
+    Raises:
+        EngineError: the relation reads by key, and the run is split into partitions.
+    """
+    match relation:
+        case FilterPlan():
+            rows = as_input(run, readers, relation.input, rows, sight)
+            return rows.filter(pc.fill_null(relation.condition.evaluate(rows), False))
+        case ComputePlan():
+            rows = as_input(run, readers, relation.input, rows, sight)
+            for name, expression in relation.columns:
+                rows = replace_column(rows, name, expression.evaluate(rows))
+            return rows
+        case EnrichPlan() | GroupPlan():
+            if run.parts > 1:
+                raise EngineError(
+                    "an asking row is followed through reads by key in memory only",
+                    found=f"{run.parts} partitions",
+                    remedy="give the run more memory, or ask fewer queries at a time",
+                )
+            rows = as_input(run, readers, relation.input, rows, sight)
+            lookup = relation.lookup if isinstance(relation, EnrichPlan) else lookup_of_group(relation)
+            found = list(read_lookup(run, readers, lookup, [rows], AtOwnTime(sight)))
+            return found[0] if found else rows
+    return rows
+
+
+@dataclass(frozen=True)
+class AtOwnTime:
+    """Asking rows that read at their own instant, knowing what their query knows."""
+
+    sight: Sight
+
+    def q(self, readers: pa.Table) -> NDArray[np.int64]:
+        """Their event times."""
+        return system(readers, EVENT_TIME)
+
+    def knowledge(self, readers: pa.Table) -> Knowledge:
+        """That of their queries."""
+        return self.sight.knowledge(readers)
+
+    def selves(self, readers: pa.Table) -> tuple[str, pa.Table] | None:
+        """The rows themselves."""
+        return self.sight.selves(readers)
+
+
+def lookup_of_group(plan: GroupPlan) -> LookupPlan:
+    """A group's own columns, read by its own input's rows."""
+    names = group_names(plan)
+    columns = tuple(replace(plan.outputs[name], name=names[name]) for name in plan.outputs.names)
+    return LookupPlan(
+        source=plan,
+        keys=plan.keys,
+        columns=plan.outputs.names,
+        outputs=Schema(columns),
+        self_columns=(),
+        parts={},
+        lineage={},
+        fingerprint=plan.fingerprint,
+    )
