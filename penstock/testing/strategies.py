@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 
 from hypothesis import strategies as st
 
@@ -18,16 +18,16 @@ import penstock.define as ps
 from penstock.define.aggregate import Agg
 from penstock.define.project import Definitions
 from penstock.define.relation import Group, Relation
-from penstock.define.stream import Stream
+from penstock.define.stream import Stream, Table
 from penstock.define.window import Closed, Window
-from penstock.testing.conformance import Case, GroupQuery, Query, RowsQuery
+from penstock.testing.conformance import Case, GroupQuery, Query, RowsQuery, ViewQuery
 from penstock.testing.oracle import Door, Knowledge, Row
 from penstock.testing.oracle.rows import instant_us
 from penstock.testing.oracle.windows import left_edge
 from penstock.testing.spread import Spread
 
 __all__ = ["SCHEMA", "aggregates", "arrivals", "cases", "chains", "group_queries", "keys_of",
-           "model_cases", "spans", "streams", "windows"]  # fmt: skip
+           "model_cases", "spans", "streams", "views", "windows"]  # fmt: skip
 
 SCHEMA = {
     "a": "int?", "b": "int?", "s": "text?", "x": "float?", "i": "int?", "m": "decimal(12,2)?", "w": "text?",
@@ -308,8 +308,7 @@ def chains(draw: st.DrawFn, rows: int = 12, queries: int = 4) -> Case:
         near = out.with_columns(near="x").asof("a", within=draw(st.sampled_from((None, "3s"))))
         relation = relation >> near["near"]
     elif shape == "table":
-        table = ps.table("tab", key="a", time="at", op="op", max_age=draw(st.sampled_from((None, "5s"))),
-                         schema={"a": "int", "grade": "int?", "at": "instant", "op": "text?"})  # fmt: skip
+        table = a_table(draw(st.sampled_from((None, "5s"))))
         found["tab"] = draw(table_rows(span))
         relation = relation >> table["grade"]
     if shape.endswith("group"):
@@ -320,6 +319,47 @@ def chains(draw: st.DrawFn, rows: int = 12, queries: int = 4) -> Case:
     if shape.startswith(("join", "match")):
         asked.append(RowsQuery("j", draw(instants(group, found["ev"], span))))
     return Case(Definitions.of(group), found, asked, shape)
+
+
+@st.composite
+def views(draw: st.DrawFn, rows: int = 12, queries: int = 4) -> Case:
+    """A view over groups, a table, an as-of read, two hops and expressions; of a stream's rows or of plain inputs."""
+    span = draw(spans)
+    ev, out = draw(streams()), draw(streams("out"))
+    table = a_table(draw(st.sampled_from((None, "5s"))), draw(st.sampled_from(("left", "right"))))
+    found = {
+        "ev": draw(arrivals(ev, span, rows)),
+        "out": draw(arrivals(out, span, rows)),
+        "tab": draw(table_rows(span)),
+    }
+    by_a = draw(groups("g", draw(st.sampled_from((ev, out))), ("a",)))
+    recent = ev.by("s").over("100s").features("recent", items=ps.last_n(3, "a", "w"), n=ps.count())
+    tops = out.by("a").over("25s").features("tops", top=ps.max("x"), n=ps.count())
+    near = tops["top_25s"].of(recent["items_100s"], first=draw(st.sampled_from((None, 1))),
+                              agg=draw(st.sampled_from(HOPS))())  # fmt: skip
+    asof = out.asof("a", within=draw(st.sampled_from((None, "3s"))))["w", "flag"]
+    base = ev["a", "s"] if draw(st.booleans()) else ps.inputs(a="int?", s="text?")
+    view = ps.view("v", base, table["grade"], by_a, recent["n_100s"], asof, there=tops["n_25s"], near=near,
+                   busy="recent.n_100s > 1 and coalesce(grade, 0) < 3", size="there.n_25s * 2 + grade")  # fmt: skip
+    asked: list[Query] = []
+    for _ in range(draw(st.integers(1, queries))):
+        q = draw(instants(by_a, found["ev"], span))
+        values = {name: draw(strategy) for name, strategy in VALUES.items()}
+        id = draw(st.sampled_from((None, "e1", "e9"))) if ev.id else None
+        payload = Row(q, q, {**values, "at": q, "known_at": q, "id": id, "op": "insert"}, id, "insert", 0, 0, 2**40)
+        own = payload if view.base is not None and hasattr(view.base, "relation") and draw(st.booleans()) else None
+        a = draw(knowledge(q, None, found["ev"], span))
+        asked.append(ViewQuery("v", payload.values if own else {"a": values["a"], "s": values["s"]}, q, a, own))
+    return Case(Definitions.of(view), found, asked, "view")
+
+
+HOPS = (ps.mean, ps.max, ps.sum, ps.count, ps.first)
+
+
+def a_table(max_age: str | None, closed: Literal["left", "right"] = "left") -> Table:
+    """A table of grades by `a`, with deletes."""
+    schema = {"a": "int", "grade": "int?", "at": "instant", "op": "text?"}
+    return ps.table("tab", key="a", time="at", op="op", max_age=max_age, closed=closed, schema=schema)
 
 
 @st.composite

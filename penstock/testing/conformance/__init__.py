@@ -6,7 +6,17 @@ An engine writes a `Tempo` of about fifty lines and calls `check(case, tempo)` o
 
 from __future__ import annotations
 
-from penstock.testing.conformance.cases import Case, Found, FoundCell, GroupQuery, Query, RowsQuery, Tempo, ViewQuery
+from penstock.testing.conformance.cases import (
+    Case,
+    Found,
+    FoundCell,
+    GroupQuery,
+    Query,
+    RowsQuery,
+    Tempo,
+    ViewQuery,
+    is_present,
+)
 from penstock.testing.conformance.compare import FLOAT_BOUND, SKETCH_BOUND, differences
 from penstock.testing.conformance.grid import check_grid, grid
 from penstock.testing.conformance.matrix import MATRIX, Matrix
@@ -30,4 +40,5 @@ __all__ = [
     "check_grid",
     "differences",
     "grid",
+    "is_present",
 ]

@@ -7,11 +7,22 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from penstock.define.project import Definitions
-from penstock.define.relation import Group, Relation
-from penstock.define.view import View
+from penstock.define.relation import Group, Lookup, Relation
+from penstock.define.view import Part, View
 from penstock.testing.oracle import Answer, Knowledge, Oracle, Row
 
-__all__ = ["Case", "Found", "FoundCell", "GroupQuery", "Query", "RowsQuery", "Tempo", "ViewQuery", "answer"]
+__all__ = [
+    "Case",
+    "Found",
+    "FoundCell",
+    "GroupQuery",
+    "Query",
+    "RowsQuery",
+    "Tempo",
+    "ViewQuery",
+    "answer",
+    "is_present",
+]
 
 
 @dataclass(frozen=True)
@@ -101,6 +112,32 @@ class Tempo(Protocol):
     def answer(self, case: Case, queries: Sequence[Query]) -> Sequence[Found]:
         """One answer per query, in their order."""
         ...
+
+
+def is_present(case: Case, query: Query) -> bool:
+    """Whether state that has taken all rows with `k <= a`, and no other, is meant to answer a query.
+
+    So `a` is an instant, and `q` lies at or after `a - D_obs` of each group that is read, and of an as-of read at or
+    after `a`; a query from before is history's.
+    """
+    if not isinstance(query.a, int) or query.a < _first_k(case):
+        return False
+    if isinstance(query, RowsQuery):
+        return True
+    definition = case.definitions[query.group if isinstance(query, GroupQuery) else query.view]
+    if isinstance(definition, Group):
+        return query.q >= query.a - definition.observations_late_us
+    assert isinstance(definition, View)
+    sources = [part.source for _, read in definition.parts for part in _lookups(read)]
+    return all(query.q >= query.a - getattr(source, "observations_late_us", 0) for source in sources)
+
+
+def _first_k(case: Case) -> int:
+    return min((row.k for rows in case.arrivals.values() for row in rows), default=-(2**63))
+
+
+def _lookups(read: Part) -> tuple[Lookup, ...]:
+    return (read,) if isinstance(read, Lookup) else (read.value, read.keys)
 
 
 def answer(case: Case, query: Query) -> Answer | list[Row]:

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 from penstock.define.window import Window
 from penstock.testing.oracle.rows import Row, instant_us
 
-__all__ = ["LIFETIME", "calendar_start", "covered", "hop_us", "names"]
+__all__ = ["LIFETIME", "calendar_start", "covered", "hop_us", "left_edge", "names"]
 
 LIFETIME = Window("", "lifetime")
 _USUAL_HOPS_S = (86_400, 21_600, 3_600, 900, 300, 60, 10, 1)
