@@ -10,6 +10,7 @@ import sys
 import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import Any
@@ -110,15 +111,27 @@ def _mentioned(value: Any, seen: set[int]) -> Iterator[Definition | type[Aggrega
         return
     if isinstance(value, tuple | list):
         for item in value:
-            yield from _mentioned(item, seen)
+            if type(item) not in _PLAIN:
+                yield from _mentioned(item, seen)
         return
-    if not dataclasses.is_dataclass(value) or isinstance(value, Location) or id(value) in seen:
+    names = _field_names(type(value))
+    if not names or id(value) in seen:
         return
     seen.add(id(value))
-    for f in dataclasses.fields(value):
-        yield from _mentioned(getattr(value, f.name), seen)
+    for name in names:
+        part = getattr(value, name)
+        if type(part) not in _PLAIN:
+            yield from _mentioned(part, seen)
     if isinstance(value, _KINDS):
         yield value
+
+
+_PLAIN = frozenset({str, int, float, bool, type(None), Location})
+
+
+@cache
+def _field_names(kind: type) -> tuple[str, ...]:
+    return tuple(f.name for f in dataclasses.fields(kind)) if dataclasses.is_dataclass(kind) else ()
 
 
 def read_lock(root: Path) -> dict[str, dict[str, str]]:
