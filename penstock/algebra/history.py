@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Column", "Queries", "Rows", "sweep"]
 
-_CHUNK_ROWS: Final = 1 << 22
+_CHUNK_ROWS: Final = 1 << 18  # arrays of a chunk stay in the cache
 Int64s = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
 _NO_ROWS: Int64s = np.zeros(0, np.int64)

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from penstock.algebra import sketches
 from penstock.algebra.layout import Layout, Measure, Op, SlotKind
 from penstock.algebra.monoids import Status, arguments, own_status
+from penstock.algebra.sorting import order_groups
 from penstock.algebra.table import Column, Rows
 from penstock.define import Aggregate
 from penstock.errors import EngineError
@@ -180,8 +181,8 @@ def _by_bucket(reader: Reader, measure: Measure, sum_type: str, groups: Groups) 
     """A map per group from each bucket, in rising order, to the measure over the bucket's rows."""
     assert measure.per is not None
     owners, ranks = groups.owners, reader.rank(measure.per, groups.rows)
-    order = np.lexsort((ranks, owners))
-    owners, ranks, rows = owners[order], ranks[order], groups.rows[order]
+    order = order_groups(groups.offsets, ranks)
+    ranks, rows = ranks[order], groups.rows[order]
     starts = np.flatnonzero(np.r_[True, (np.diff(owners) != 0) | (np.diff(ranks) != 0)]) if rows.size else _NO_ROWS
     inner = Groups(np.r_[starts, rows.size].astype(np.int64), rows, groups.at_us[owners[starts]])
     column = _measure(reader, replace(measure, per=None), sum_type, inner)
@@ -213,7 +214,7 @@ def _measure(reader: Reader, m: Measure, sum_type: str, groups: Groups) -> Colum
             return _distinct(reader, m, groups)
         case Op.DISTINCT_APPROX:
             assert m.slot is not None
-            found = sketches.estimate(groups.owners, reader.hashes(m.slot, groups.rows), empty.size)
+            found = sketches.estimate(groups.offsets, reader.hashes(m.slot, groups.rows))
             return Column(found, np.where(empty, Status.ZERO, Status.OK).astype(np.uint8))
         case Op.LAST_N:
             return _last_n(reader, m, groups)
@@ -229,8 +230,7 @@ def _measure(reader: Reader, m: Measure, sum_type: str, groups: Groups) -> Colum
 def _distinct(reader: Reader, m: Measure, groups: Groups) -> Column:
     assert m.slot is not None
     owners, values = groups.owners, reader.identity(m.slot, groups.rows)
-    order = np.lexsort((values, owners))
-    owners, values = owners[order], values[order]
+    values = values[order_groups(groups.offsets, values)]
     new = np.r_[True, (np.diff(owners) != 0) | (np.diff(values) != 0)] if owners.size else np.zeros(0, np.bool_)
     found = np.bincount(owners[new], minlength=groups.offsets.size - 1).astype(np.int64)
     above = found > m.limit if m.limit else np.zeros(found.size, np.bool_)
@@ -275,7 +275,7 @@ def _one_row(reader: Reader, m: Measure, groups: Groups) -> Column:
     else:
         is_decimal = reader.layout.slots[m.slot].kind is SlotKind.DECIMAL
         ranks = _decimal_ranks(reader.raw(m.slot, groups.rows)) if is_decimal else reader.rank(m.slot, groups.rows)
-        order = np.lexsort((ranks, groups.owners))
+        order = order_groups(groups.offsets, ranks)
         at = order[groups.offsets[:-1][full] if m.op is Op.MIN else groups.offsets[1:][full] - 1]
     rows = np.zeros(empty.size, np.int64)
     rows[full] = groups.rows[at]

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from penstock.algebra.binding import ffi, lib
 from penstock.algebra.keys import key_hashes, xxh64
 
 __all__ = ["estimate", "hash_numbers", "hash_values"]
@@ -41,17 +42,17 @@ def _bytes(value: Any) -> bytes:
     return value if isinstance(value, bytes) else repr(value).encode()
 
 
-def estimate(owners: npt.NDArray[np.int64], hashes: Hashes, n: int) -> npt.NDArray[np.int64]:
-    """How many different values each of n owners has, estimated from (owner, hash) pairs."""
-    register = (hashes >> np.uint64(64 - _BITS)).astype(np.int64)
-    rest = (hashes << np.uint64(_BITS)) | np.uint64(1 << (_BITS - 1))
-    rank = _leading_zeros(rest) + 1
-    cell = owners * _REGISTERS + register
-    order = np.lexsort((rank, cell))
-    last = np.r_[np.diff(cell[order]) != 0, True] if order.size else np.zeros(0, np.bool_)
-    top = order[last]
-    counts = np.bincount(owners[top] * (_RANKS + 1) + rank[top], minlength=n * (_RANKS + 1)).reshape(n, _RANKS + 1)
-    counts[:, 0] = _REGISTERS - counts.sum(axis=1)
+def estimate(offsets: npt.NDArray[np.int64], hashes: Hashes) -> npt.NDArray[np.int64]:
+    """How many different values each group of hashes has, by estimate; group g owns [offsets[g], offsets[g + 1])."""
+    n = offsets.size - 1
+    counts = np.empty((n, _RANKS + 1), np.int32)
+    starts, given = np.ascontiguousarray(offsets), np.ascontiguousarray(hashes)
+    lib.ps_hll_counts(
+        n,
+        ffi.cast("int64_t *", starts.ctypes.data),
+        ffi.cast("uint64_t *", given.ctypes.data),
+        ffi.cast("int32_t *", counts.ctypes.data),
+    )
     known: dict[bytes, int] = {}
     out = np.empty(n, np.int64)
     for i, row in enumerate(counts):
@@ -60,16 +61,6 @@ def estimate(owners: npt.NDArray[np.int64], hashes: Hashes, n: int) -> npt.NDArr
             known[key] = _from_counts(row.tolist())
         out[i] = known[key]
     return out
-
-
-def _leading_zeros(x: Hashes) -> npt.NDArray[np.int64]:
-    """Leading zero bits of each non-zero number."""
-    zeros = np.zeros(x.size, np.int64)
-    for step in (32, 16, 8, 4, 2, 1):
-        empty = x >> np.uint64(64 - step) == 0
-        zeros[empty] += step
-        x = np.where(empty, x << np.uint64(step), x)
-    return zeros
 
 
 def _from_counts(counts: list[int]) -> int:

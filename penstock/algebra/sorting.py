@@ -11,7 +11,7 @@ import numpy.typing as npt
 from penstock.algebra.binding import ffi, lib
 from penstock.errors import EngineError
 
-__all__ = ["Sorted", "gather", "sort_rows"]
+__all__ = ["Sorted", "gather", "order_groups", "sort_rows"]
 
 Int64s = npt.NDArray[np.int64]
 
@@ -64,6 +64,18 @@ def gather(values: npt.NDArray[Any], order: Int64s) -> npt.NDArray[Any]:
     data, to = ffi.cast("uint8_t *", values.ctypes.data), ffi.cast("uint8_t *", out.ctypes.data)
     lib.ps_gather(order.size, _pointer(order), size, data, to)
     return out
+
+
+def order_groups(offsets: Int64s, rank: Int64s) -> Int64s:
+    """Places of ragged groups, each group's by rising rank; equal ranks in the order they come.
+
+    >>> order_groups(np.array([0, 3, 5]), np.array([7, 5, 5, 2, 1])).tolist()
+    [1, 2, 0, 4, 3]
+    """
+    order, offsets, rank = np.empty(rank.size, np.int64), np.ascontiguousarray(offsets), np.ascontiguousarray(rank)
+    if lib.ps_order_groups(offsets.size - 1, _pointer(offsets), _pointer(rank), _pointer(order)):
+        raise EngineError("ordering groups of rows", found="not enough memory", remedy="ask for fewer rows at a time")
+    return order
 
 
 def _pointer(x: Int64s) -> Any:

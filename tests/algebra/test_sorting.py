@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.algebra.sorting import gather, sort_rows
+from penstock.algebra.sorting import gather, order_groups, sort_rows
 
 
 @given(
@@ -36,3 +36,12 @@ def test_a_long_key_in_reverse() -> None:
 def test_gather(values: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> None:
     order = np.array([4, 0, 0, 2])
     assert gather(values, order).tolist() == values[order].tolist()
+
+
+@given(st.lists(st.lists(st.integers(0, 9) | st.integers(-(2**63), 2**63 - 1), max_size=30), max_size=6))
+def test_groups_are_ordered_by_rank(groups: list[list[int]]) -> None:
+    offsets = np.cumsum([0, *map(len, groups)])
+    rank = np.array([x for group in groups for x in group], np.int64)
+    order = order_groups(offsets, rank)
+    for first, group in zip(offsets.tolist(), groups, strict=False):
+        assert (order[first : first + len(group)] - first).tolist() == sorted(range(len(group)), key=group.__getitem__)

@@ -15,8 +15,12 @@ typedef struct {
     size_t nodes_bytes;
     int64_t *ends; /* rows of the key that are ever superseded, by kt */
     int64_t n_ends, cap_ends, next_end;
-    uint8_t *records;
+    uint8_t *records; /* answers not yet put out: of queries [first_record, first_record + n_records) */
+    int64_t first_record, n_records, cap_records;
 } sweep;
+
+/* Bytes of answers gathered before they go to their columns: enough for the misses of a column to overlap. */
+enum { RECORD_BYTES = 1 << 19 };
 
 static void sweep_close(sweep *x) {
     ps_scratch_free(x->scratch);
@@ -25,7 +29,8 @@ static void sweep_close(sweep *x) {
 
 static int sweep_open(sweep *x, const ps_program *p) {
     *x = (sweep){.p = p, .scratch = ps_scratch_new(p), .s = calloc(1, sizeof(ps_series))};
-    x->records = aligned_alloc(64, (PS_BLOCK * p->record_bytes + 63) / 64 * 64 + 64);
+    x->cap_records = PS_BLOCK + RECORD_BYTES / (int64_t)(p->record_bytes + 1);
+    x->records = aligned_alloc(64, ((size_t)x->cap_records * p->record_bytes + 63) / 64 * 64 + 64);
     if (x->scratch && x->s && x->records) return 1;
     sweep_close(x);
     return 0;
@@ -115,19 +120,26 @@ static int is_rising(const int64_t *a, int64_t n) {
     return 1;
 }
 
-static void put_columns(const ps_program *p, const uint8_t *records, int64_t n, const ps_asked *asked, int64_t at,
-                        const ps_columns *out) {
-    for (int32_t k = 0; k < p->n_outputs; k++) {
-        const ps_output *o = &p->outputs[k];
-        const uint8_t *value = records + o->offset, *status = records + p->stat_offset + k;
-        uint8_t *values = out->values[k], *statuses = out->statuses[k];
-        for (int64_t i = 0; i < n; i++, value += p->record_bytes, status += p->record_bytes) {
-            int64_t to = asked->place ? asked->place[at + i] : at + i;
-            if (o->size == 8) memcpy(values + to * 8, value, 8);
-            else memcpy(values + to * 16, value, 16);
-            statuses[to] = *status;
-        }
+static void put_column(const ps_output *o, const uint8_t *value, size_t step, int64_t n, const int64_t *place, int64_t at,
+                       uint8_t *values) {
+    for (int64_t i = 0; i < n; i++, value += step) {
+        int64_t to = place ? place[at + i] : at + i;
+        if (o->size == 8) memcpy(values + to * 8, value, 8);
+        else memcpy(values + to * 16, value, 16);
     }
+}
+
+/* Puts out the answers gathered so far. */
+static void flush(sweep *x, const ps_asked *asked, const ps_columns *out) {
+    const ps_program *p = x->p;
+    const int64_t at = x->first_record, n = x->n_records;
+    for (int32_t k = 0; k < p->n_outputs; k++) {
+        const uint8_t *status = x->records + p->stat_offset + k;
+        put_column(&p->outputs[k], x->records + p->outputs[k].offset, p->record_bytes, n, asked->place, at, out->values[k]);
+        for (int64_t i = 0; i < n; i++, status += p->record_bytes)
+            out->statuses[k][asked->place ? asked->place[at + i] : at + i] = *status;
+    }
+    x->n_records = 0;
 }
 
 /* Turns global self rows into rows of the key; a row of another key counts for nothing. */
@@ -155,11 +167,13 @@ int ps_sweep(const ps_program *p, const ps_rows *rows, const ps_asked *asked, in
             int64_t n = end - first < PS_BLOCK ? end - first : PS_BLOCK;
             if (rising) retire(&x, asked->a[first]);
             if (asked->self) local_self(asked, first, n, rows->start[key], x.s->n, self), queries.self = self;
-            if (ps_query_block(x.scratch, x.s, &queries, 0, n, x.records) < 0) code = -1;
-            else put_columns(p, x.records, n, asked, first, out);
-            first += n;
+            if (x.n_records + n > x.cap_records) flush(&x, asked, out);
+            if (!x.n_records) x.first_record = first;
+            if (ps_query_block(x.scratch, x.s, &queries, 0, n, x.records + (size_t)x.n_records * p->record_bytes) < 0) code = -1;
+            x.n_records += n, first += n;
         }
     }
+    if (code >= 0) flush(&x, asked, out);
     sweep_close(&x);
     return code < 0 ? code : 0;
 }
@@ -180,6 +194,17 @@ static int append_rows(row_list *list, const int32_t *rows, int64_t n, int64_t f
     return 1;
 }
 
+/* The first key whose queries end after `query`. */
+static int64_t key_of(const ps_asked *asked, int64_t keys, int64_t query) {
+    int64_t low = 0, high = keys;
+    while (low < high) {
+        int64_t middle = low + (high - low) / 2;
+        if (asked->start[middle + 1] <= query) low = middle + 1;
+        else high = middle;
+    }
+    return low;
+}
+
 int64_t ps_sweep_rows(const ps_program *p, const ps_rows *rows, const ps_asked *asked, int64_t keys, int64_t from,
                       int32_t window, int64_t limit, int64_t most, int64_t *lengths, int64_t **indices, int64_t *next) {
     sweep x;
@@ -187,7 +212,7 @@ int64_t ps_sweep_rows(const ps_program *p, const ps_rows *rows, const ps_asked *
     int code = 0;
     row_list list = {NULL, 0, 0};
     int64_t self, at = from;
-    for (int64_t key = 0; key < keys && code >= 0 && list.n < most; key++) {
+    for (int64_t key = key_of(asked, keys, from); key < keys && code >= 0 && list.n < most; key++) {
         int64_t end = asked->start[key + 1];
         if (at >= end) continue;
         code = bind_key(&x, rows, key);

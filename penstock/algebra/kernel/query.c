@@ -355,7 +355,9 @@ static double wide_to_double(const ps_wide *x) {
 
 static double sum_to_double(const ps_field *f, const ps_acc *acc) {
     if (f->kind == PS_FLOAT) return acc->sum.high + acc->sum.low;
-    return f->kind == PS_INT ? (double)acc->i128 : wide_to_double(&acc->wide);
+    if (f->kind != PS_INT) return wide_to_double(&acc->wide);
+    int64_t small = (int64_t)acc->i128; /* the usual case, without the library's conversion of 128 bits */
+    return small == acc->i128 ? (double)small : (double)acc->i128;
 }
 
 /* 10^38 - 1 is the greatest decimal of 38 digits. */
