@@ -130,12 +130,12 @@ class _Binder:
             case "int":
                 if not -(2**63) <= node.value < 2**63:
                     raise self.error(node, "an integer literal has 64 bits", f"write {node.value}.0 for a float")
-                return constant(node, INT, scalar(node.value, INT), f"{node.value}::BIGINT", node)
+                return constant(node, INT, scalar(node.value, INT), f"CAST({node.value} AS BIGINT)", node)
             case "decimal":
                 number = float(node.value)
                 if number - number != 0.0:
                     raise self.error(node, "a number literal is finite", "write a smaller number")
-                return constant(node, FLOAT, scalar(number + 0.0, FLOAT), f"{number!r}::DOUBLE", node)
+                return constant(node, FLOAT, scalar(number + 0.0, FLOAT), f"CAST({number!r} AS DOUBLE)", node)
             case "text":
                 return constant(node, TEXT, scalar(node.value, TEXT), quote(node.value), node)
             case "bool":
@@ -294,7 +294,7 @@ class _Binder:
                 found = operators.negate(self.typed(value, FLOAT), node)
             case "~":
                 one = operators.convert(value, INT, self.zone)
-                found = one and apply(node, arrow("bit_wise_not"), (one,), INT, one.nullable, "(~{0})")
+                found = one and apply(node, arrow("bit_wise_not"), (one,), INT, one.nullable, "(~({0}))")
             case "NOT":
                 held = self.boolean(value)
                 found = held and apply(node, arrow("invert"), (held,), BOOL, held.nullable, "(NOT {0})")
@@ -431,6 +431,9 @@ class _Binder:
         for overload in overloads:
             types = [arg.type for arg in args]
             found = match(overload, types)
+            params = spread(overload, len(args))
+            if found and any(p.constant and a.scalar is None for p, a in zip(params, args, strict=True)):
+                found = (found[0] + 100, found[1], found[2])  # chosen only to say that a literal is needed
             if found is None:
                 types = self.adapted(overload, args)
                 found = match(overload, types)

@@ -112,7 +112,7 @@ def cast(bound: Bound, target: Type, zone: str, exact: Decimal | None = None) ->
         return bound
     if exact is not None:
         digits = exact.quantize(Decimal(1).scaleb(-target.scale)) if target.scale >= _places(exact) else exact
-        return constant(bound.node, target, scalar(digits, target), f"{digits}::{duckdb_type(target)}")
+        return constant(bound.node, target, scalar(digits, target), f"CAST({digits} AS {duckdb_type(target)})")
     if bound.type.name == "text" and target.name == "json":
         kernel: Kernel | None = lambda values: values  # noqa: E731 the same bytes
     else:
@@ -310,9 +310,9 @@ def _decimal_arithmetic(op: str, left: Bound, right: Bound, node: Node, zone: st
     slow = rowwise(_DECIMAL_OPS[op], (a, b), kind) if op == "%" else _exact_decimal(op, a, b, kind)
     kernel = slow if op == "%" or natural >= MAX_PRECISION else _decimal_kernel(op, kind)
     divisor = "nullif({1}, 0)" if op == "%" else "{1}"
-    text = f"TRY(CAST({{0}} AS {duckdb_type(a)}) {op} CAST({divisor} AS {duckdb_type(b)}))"
-    if natural > MAX_PRECISION:
-        text = f"TRY_CAST(({{0}} {op} {divisor}) AS {duckdb_type(kind)})"
+    # with both sides under 19 digits DuckDB multiplies in 64 bits, and finds overflow where there is none
+    wide = decimal(max(19, a.precision), a.scale)
+    text = f"TRY_CAST(TRY(CAST({{0}} AS {duckdb_type(wide)}) {op} {divisor}) AS {duckdb_type(kind)})"
     return apply(node, kernel, (one, two), kind, True, text)
 
 
@@ -415,8 +415,8 @@ def negate(value: Bound, node: Node) -> Bound | None:
 
 def _negate_sql(kind: Type) -> Template:
     if kind == FLOAT:
-        return lambda texts: guard(f"(-{texts[0]})", FLOAT)
-    return "TRY(-{0})" if kind == INT else "(-{0})"
+        return lambda texts: guard(f"(-({texts[0]}))", FLOAT)
+    return "TRY(CAST(-({0}) AS BIGINT))" if kind == INT else "(-({0}))"
 
 
 _negate_fast = arrow("negate_checked")

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from penstock.plan.expr.casts import EPOCH
 from penstock.plan.expr.formats import check_format, format_local, parse_local
-from penstock.plan.expr.functions.time import local_sql, zone_at
+from penstock.plan.expr.functions.time import instant_sql, local_sql, zone_at
 from penstock.plan.expr.kernels import Kernel, arrow, rowwise
 from penstock.plan.expr.registry import Family, Site
 from penstock.plan.expr.types import DATE, DURATION, INSTANT, INT, TEXT
@@ -124,7 +124,14 @@ def _diff_instants(site: Site) -> Kernel:
 
 def _diff_sql(texts: list[str]) -> str:
     zone = texts[3] if len(texts) > 3 and texts[0].strip("'").lower() in _DATE_UNITS else "'UTC'"
-    return f"date_diff({texts[0]}, timezone({zone}, {texts[1]}), timezone({zone}, {texts[2]}))"
+    return _count_sql([texts[0], f"timezone({zone}, {texts[1]})", f"timezone({zone}, {texts[2]})"])
+
+
+def _count_sql(texts: list[str]) -> str:
+    unit, begin, end = texts
+    if unit.lower() == "'week'":  # DuckDB counts weeks wrongly before 1970
+        return f"date_diff('day', date_trunc('week', {begin}), date_trunc('week', {end})) // 7"
+    return f"date_diff({unit}, {begin}, {end})"
 
 
 _add(
@@ -135,7 +142,7 @@ _add(
     aliases=("datediff",),
     rule="days and longer by the local calendar, hours and shorter in UTC",
 )
-_add("date_diff(text!, date, date) -> int", make=lambda site: _diff_dates(_unit(site, False)))
+_add("date_diff(text!, date, date) -> int", make=lambda site: _diff_dates(_unit(site, False)), duckdb=_count_sql)
 
 
 def _plus_months(at: date, months: int) -> date | None:
@@ -184,7 +191,8 @@ def _local_step(step: Callable[[int, int], int | None]) -> Callable[[Site], Kern
 def _step_sql(unit: str) -> Callable[[list[str]], str]:
     def template(texts: list[str]) -> str:
         zone = texts[2] if len(texts) > 2 else "'UTC'"
-        return f"TRY(timezone({zone}, timezone({zone}, {texts[0]}) + to_{unit}(CAST({texts[1]} AS INTEGER))))"
+        moved = f"TRY(timezone({zone}, timezone({zone}, {texts[0]}) + to_{unit}(CAST({texts[1]} AS INTEGER))))"
+        return instant_sql(moved)
 
     return template
 
@@ -202,7 +210,8 @@ _add(
     "add_months(date, int) -> date",
     row=_months_of_date,
     nulls="maybe",
-    duckdb="TRY(CAST({0} + to_months(CAST({1} AS INTEGER)) AS DATE))",
+    duckdb="list_filter([TRY(CAST({0} + to_months(CAST({1} AS INTEGER)) AS DATE))], "
+    "lambda v: v BETWEEN DATE '0001-01-01' AND DATE '9999-12-31')[1]",
 )
 _add(
     "add_days(instant, int, text!?) -> instant",
@@ -282,7 +291,7 @@ _add(
 def _make_local(  # noqa: PLR0917 the parts of a time
     year: int, month: int, day: int, hour: int, minute: int, second: float
 ) -> int | None:
-    us = round(second * 1e6)
+    us = round(second * 1e6) if 0 <= second < 60 else -1
     try:
         at = datetime(year, month, day, hour, minute)
     except (ValueError, OverflowError):

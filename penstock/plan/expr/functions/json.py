@@ -25,6 +25,7 @@ _object = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _array = msgspec.json.Decoder(list[msgspec.Raw])
 _string = msgspec.json.Decoder(str)
 _any = msgspec.json.Decoder()
+_encode = msgspec.json.Encoder().encode
 
 
 @lru_cache(maxsize=4096)
@@ -78,9 +79,17 @@ def _down(held: Any, step: Step) -> Any:
 _SPACED = re.compile(r'"(?:[^"\\]|\\.)*"|\s+')
 
 
+def _shortest(found: re.Match[str]) -> str:
+    """White space away; text with no escape but the necessary ones."""
+    held = found[0]
+    if held[0] != '"':
+        return ""
+    return _encode(_string.decode(held)).decode() if "\\" in held else held
+
+
 def _compact(raw: bytes) -> str:
     text = raw.decode()
-    return _SPACED.sub(lambda found: found[0] if found[0][0] == '"' else "", text)
+    return _SPACED.sub(_shortest, text)
 
 
 def valid_or_none(text: str) -> str | None:

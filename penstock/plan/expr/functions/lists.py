@@ -89,6 +89,7 @@ _add(
     "list_position(list<T>, T) -> int",
     "Position of the first such element, null if there is none.",
     make=_rows(_position),
+    duckdb="CASE WHEN {1} IS NOT NULL THEN list_position({0}, {1}) END",
     nulls="maybe",
     aliases=("list_indexof", "array_position", "array_indexof"),
 )
@@ -122,7 +123,11 @@ def _deviation(values: Sequence[float | None]) -> float | None:
         return None
     mean = _mean(kept)
     try:
-        return None if mean is None else math.sqrt(math.fsum((v - mean) ** 2 for v in kept) / (len(kept) - 1))
+        if mean is None:
+            return None
+        away = [v - mean for v in kept]  # the mean is rounded; what that adds is taken off again
+        total = math.fsum(d * d for d in away) - math.fsum(away) ** 2 / len(away)
+        return math.sqrt(max(total, 0.0) / (len(away) - 1))
     except OverflowError:
         return None
 
@@ -193,14 +198,14 @@ _add(
 _add("list_count(list<T>) -> int", "Number of elements that are not null.", row=lambda v: len(_kept(v)))
 _add(
     "list_first(list<T>) -> T",
-    "The first element that is not null.",
-    make=_rows(lambda v: next(iter(_kept(v)), None)),
+    "The first element.",
+    row=lambda v: v[0] if v else None,
     nulls="maybe",
 )
 _add(
     "list_last(list<T>) -> T",
-    "The last element that is not null.",
-    make=_rows(lambda v: (_kept(v) or [None])[-1]),
+    "The last element.",
+    row=lambda v: v[-1] if v else None,
     nulls="maybe",
 )
 
@@ -337,12 +342,19 @@ _add(
     nulls="maybe",
     rule="null where both are empty",
 )
+
+
+def _joined(site: Site) -> Kernel:
+    glue = str(site.constants[1])
+    return _rowwise(lambda v: glue.join(_kept(v)), site.types[:1], site.result)
+
+
 _add(
-    "array_to_string(list<text>, text) -> text",
+    "array_to_string(list<text>, text!) -> text",
     "Joined with a text between, nulls left out.",
-    row=lambda v, glue: glue.join(_kept(v)),
+    make=_joined,
     aliases=("list_to_string",),
-    duckdb="coalesce(array_to_string({0}, {1}), '')",
+    duckdb="CASE WHEN {0} IS NOT NULL THEN coalesce(array_to_string({0}, {1}), '') END",
 )
 
 
@@ -367,7 +379,9 @@ _VECTOR_RULE = "null where lengths differ, an element is null, or there are none
 
 def _vector_sql(name: str) -> str:
     whole = "len({0}) = len({1}) AND len({0}) > 0 AND list_count({0}) = len({0}) AND list_count({1}) = len({1})"
-    return f"CASE WHEN {whole} THEN TRY({name}({{0}}, {{1}})) END"
+    # DuckDB refuses nulls also in rows that CASE leaves out
+    sides = (f"list_transform({{{at}}}, lambda e: coalesce(e, 0))" for at in (0, 1))
+    return f"CASE WHEN {whole} THEN {name}({', '.join(sides)}) END"
 
 
 _add(

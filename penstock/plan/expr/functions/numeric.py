@@ -94,6 +94,10 @@ _half_away = arrow("round", pc.RoundOptions(0, "half_towards_infinity"))
 _multiply, _divide, _if_else, _is_finite = arrow("multiply"), arrow("divide"), arrow("if_else"), arrow("is_finite")
 
 
+def _round_sql(texts: list[str]) -> str:
+    return f"round({texts[0]}, CAST({texts[1]} AS INTEGER))" if len(texts) > 1 else f"round({texts[0]})"
+
+
 def _round_int(site: Site) -> Kernel:
     places = _places(site)
     if places >= 0:
@@ -133,10 +137,17 @@ _add(
     "round(float, int!?) -> float",
     "Nearest number with that many digits after the point (0), halves away from zero.",
     make=_round_float,
+    duckdb=_round_sql,
     rule="digits may be negative; a literal",
 )
-_add("round(int, int!?) -> int", make=_round_int, duckdb=lambda t: f"TRY(round({', '.join(t)}))", nulls="maybe")
-_add("round(decimal, int!?) -> decimal", make=_round_decimal, result=_round_decimal_type, nulls="maybe")
+_add("round(int, int!?) -> int", make=_round_int, duckdb=lambda t: f"TRY({_round_sql(t)})", nulls="maybe")
+_add(
+    "round(decimal, int!?) -> decimal",
+    make=_round_decimal,
+    duckdb=_round_sql,
+    result=_round_decimal_type,
+    nulls="maybe",
+)
 
 
 def _float(name: str, doc: str, kernel: Kernel, *, duckdb: str = "", rule: str = "", alias: str = "") -> None:
@@ -234,7 +245,7 @@ _add(
 _add(
     "even(float) -> float",
     "Next even whole number away from zero.",
-    row=lambda v: math.copysign(2.0 * math.ceil(abs(v) / 2.0), v),
+    row=lambda v: math.copysign(-2.0 * (-abs(v) // 2.0), v),
 )
 
 
@@ -263,5 +274,5 @@ _add(
     "bucketize(float, list<float>) -> int",
     "How many edges lie at or below the value: its bucket, from 0.",
     row=_bucket,
-    duckdb="len(list_filter({1}, lambda e: e <= {0}))",
+    duckdb="CASE WHEN {0} IS NOT NULL THEN len(list_filter({1}, lambda e: e <= {0})) END",
 )

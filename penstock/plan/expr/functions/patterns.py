@@ -53,6 +53,11 @@ def _count_groups(pattern: str) -> int:
     return len(re.findall(r"\((?!\?)|\(\?P?<(?![=!])", bare))
 
 
+def _extract_sql(texts: list[str]) -> str:
+    group = [f"CAST({text} AS INTEGER)" for text in texts[2:3]]
+    return f"regexp_extract({', '.join([*texts[:2], *group, *texts[3:]])})"
+
+
 def _extract(site: Site) -> Kernel:
     pattern = _pattern(site, 3)
     group = site.constants[2] if len(site.constants) > 2 else 0
@@ -85,10 +90,12 @@ def _name_group(pattern: str, group: int) -> str:
     flags = re.match(r"\(\?[ism]+\)", pattern)
     head, body = (flags[0], pattern[flags.end() :]) if flags else ("", pattern)
     pieces, seen = [], 0
-    tokens = re.finditer(r"\\Q.*?(?:\\E|$)|\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\(\?P?<\w+>|\((?!\?)|.", body, re.DOTALL)
+    tokens = re.finditer(
+        r"\\Q.*?(?:\\E|$)|\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|(?P<open>\(\?P?<\w+>|\((?!\?))|.", body, re.DOTALL
+    )
     for token in tokens:
         text = token[0]
-        if text == "(" or re.fullmatch(r"\(\?P?<\w+>", text):
+        if token["open"]:
             seen += 1
             pieces.append("(?P<x>" if seen == group else "(?:")
         else:
@@ -101,6 +108,7 @@ _add(
     "regexp_extract(text, text!, int!?, text!?) -> text",
     "The first match, or a group of it.",
     make=_extract,
+    duckdb=_extract_sql,
     rule="empty where nothing matches",
 )
 

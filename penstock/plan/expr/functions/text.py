@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Callable
 from typing import Any
 
 import pyarrow as pa
@@ -19,6 +20,7 @@ TEXTS = Family("text", "Text")
 _add = TEXTS.add
 _to_int = arrow("cast", pc.CastOptions.safe(pa.int64()))
 _LONGEST = 1_000_000
+_FARTHEST = 2**31 - 1
 
 
 def _int_of(name: str, options: Any = None) -> Kernel:
@@ -51,6 +53,8 @@ _trim("rtrim", "Without the given characters (spaces) at the end.", "rtrim")
 
 
 def _substring(value: str, start: int, length: int | None = None) -> str:
+    start = max(-_FARTHEST, min(start, _FARTHEST))
+    length = None if length is None else max(-_FARTHEST, min(length, _FARTHEST))
     begin = start - 1 if start > 0 else len(value) + start if start < 0 else -1
     if length is None:
         end = len(value)
@@ -59,6 +63,17 @@ def _substring(value: str, start: int, length: int | None = None) -> str:
     else:
         end = begin + length
     return value[max(0, begin) : max(0, end)]
+
+
+def _held_sql(name: str) -> Callable[[list[str]], str]:
+    """DuckDB text with ints held to 31 bits, beyond which DuckDB refuses positions and lengths."""
+
+    def template(texts: list[str]) -> str:
+        held = (f"greatest(least({text}, 2147483647), -2147483647)" for text in texts[1:])
+        guards = " OR ".join(f"{text} IS NULL" for text in texts)
+        return f"CASE WHEN {guards} THEN NULL ELSE {name}({', '.join([texts[0], *held])}) END"
+
+    return template
 
 
 def _substring_make(site: Site) -> Kernel:
@@ -74,9 +89,9 @@ _add(
     "The text from a position (from 1; from the end if negative), so many long.",
     make=_substring_make,
     aliases=("substr",),
-    rule="a negative length reaches back; what lies outside is cut",
+    rule="a negative length reaches back; what lies outside is cut; both are held to 31 bits",
 )
-_add("substring(text, int, int?) -> text", row=_substring)
+_add("substring(text, int, int?) -> text", row=_substring, duckdb=_held_sql("substring"))
 
 
 def _left(value: str, n: int) -> str:
@@ -87,8 +102,18 @@ def _right(value: str, n: int) -> str:
     return value[max(0, len(value) - n) :] if n >= 0 else value[-n:]
 
 
-_add("left(text, int) -> text", "The first n code points; all but the last -n if n is negative.", row=_left)
-_add("right(text, int) -> text", "The last n code points; all but the first -n if n is negative.", row=_right)
+_add(
+    "left(text, int) -> text",
+    "The first n code points; all but the last -n if n is negative.",
+    row=_left,
+    duckdb=_held_sql("left"),
+)
+_add(
+    "right(text, int) -> text",
+    "The last n code points; all but the first -n if n is negative.",
+    row=_right,
+    duckdb=_held_sql("right"),
+)
 
 
 def character(value: Any, at: Any) -> Any:
@@ -122,13 +147,20 @@ def _rpad(value: str, n: int, fill: str) -> str | None:
     return padding if padding is None or len(value) >= n else value + padding
 
 
+def _pad_sql(name: str) -> str:
+    cut = "left({0}, CAST(greatest({1}, 0) AS BIGINT))"
+    fill = f"TRY({name}({{0}}, CAST(least({{1}}, 1000001) AS INTEGER), {{2}}))"
+    whole = f"WHEN length({{0}}) >= {{1}} THEN {cut} WHEN {{1}} <= {_LONGEST} AND {{2}} <> '' THEN {fill}"
+    return f"CASE WHEN {{0}} IS NULL OR {{1}} IS NULL OR {{2}} IS NULL THEN NULL {whole} END"
+
+
 _PAD_RULE = "null for an empty filling and beyond 1,000,000 code points"
 _add(
     "lpad(text, int, text) -> text",
     "Filled at the start, or cut, to n code points.",
     row=_lpad,
     nulls="maybe",
-    duckdb="TRY(lpad({0}, CAST({1} AS INTEGER), {2}))",
+    duckdb=_pad_sql("lpad"),
     rule=_PAD_RULE,
 )
 _add(
@@ -136,7 +168,7 @@ _add(
     "Filled at the end, or cut, to n code points.",
     row=_rpad,
     nulls="maybe",
-    duckdb="TRY(rpad({0}, CAST({1} AS INTEGER), {2}))",
+    duckdb=_pad_sql("rpad"),
     rule=_PAD_RULE,
 )
 _add(
@@ -145,6 +177,8 @@ _add(
     nulls="maybe",
     rule="null beyond 1,000,000 code points",
     row=lambda v, n: v * n if len(v) * n <= _LONGEST else None,
+    duckdb="CASE WHEN {0} IS NULL OR {1} IS NULL THEN NULL WHEN {0} = '' OR {1} <= 0 THEN '' "
+    f"WHEN {{1}} <= {_LONGEST} // length({{0}}) THEN repeat({{0}}, least({{1}}, {_LONGEST})) END",
 )
 
 
@@ -230,8 +264,8 @@ _add(
 
 def _split_part(value: str, by: str, n: int) -> str:
     parts = value.split(by) if by else list(value) or [""]
-    place = n - 1 if n > 0 else len(parts) + n if n < 0 else 0
-    return parts[place] if 0 <= place < len(parts) else ""
+    place = n - 1 if n > 0 else len(parts) + n
+    return parts[place] if n and 0 <= place < len(parts) else ""
 
 
 _add(
@@ -245,6 +279,7 @@ _add(
     "The parts of the text split at the second.",
     row=lambda v, by: v.split(by) if by else list(v),
     aliases=("split", "str_split"),
+    duckdb="CASE WHEN {1} IS NOT NULL THEN string_split({0}, {1}) END",
     rule="an empty separator splits into code points",
 )
 _add(
@@ -252,7 +287,7 @@ _add(
     "Code point of the first character; 0 for empty text.",
     row=lambda v: ord(v[0]) if v else 0,
     aliases=("unicode", "ord"),
-    duckdb="greatest(unicode({0}), 0)",
+    duckdb="CASE WHEN {0} IS NOT NULL THEN greatest(unicode({0}), 0) END",
 )
 _add(
     "chr(int) -> text",

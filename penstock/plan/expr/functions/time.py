@@ -10,10 +10,10 @@ import pyarrow.compute as pc
 
 from penstock.plan.expr.kernels import Kernel, arrow, rowwise, to_float
 from penstock.plan.expr.registry import Family, Site
-from penstock.plan.expr.types import DATE, DURATION, INSTANT, INT, TEXT
+from penstock.plan.expr.types import DATE, DURATION, INT, TEXT
 from penstock.plan.expr.zones import check_zone, to_local
 
-__all__ = ["DAYS", "MONTHS", "PARTS", "TIME", "local_sql", "zone_at"]
+__all__ = ["DAYS", "MONTHS", "PARTS", "TIME", "instant_sql", "local_sql", "zone_at"]
 
 TIME = Family("time", "Parts of dates and instants")
 _add = TIME.add
@@ -207,32 +207,48 @@ _add(
     kernel=lambda values: _milliseconds(values.cast(_INT)),
     duckdb="CAST(floor(epoch_us({0})::DECIMAL(20,0) / 1000) AS BIGINT)",
 )
-_add(
-    "instant_us(int) -> instant",
-    "The instant so many microseconds after 1970.",
-    kernel=lambda values: values.cast(INSTANT.arrow),
-    duckdb="make_timestamptz({0})",
-)
-_add(
-    "instant_ms(int) -> instant",
-    "The instant so many milliseconds after 1970.",
-    nulls="maybe",
-    row=lambda ms: ms * 1000,
-    duckdb="TRY(make_timestamptz({0} * 1000))",
-)
+FIRST_US, LAST_US = -62_135_596_800_000_000, 253_402_300_799_999_999  # of the years 1 and 9999
+_YEARS = "null outside the years 1 to 9999"
+
+
+def _within(us: int) -> int | None:
+    return us if FIRST_US <= us <= LAST_US else None
 
 
 def _microsecond(seconds: float) -> int | None:
     us = seconds * 1e6
-    return round(us) if abs(us) < 2.0**63 else None
+    return _within(round(us)) if abs(us) < 2.0**63 else None
+
+
+def instant_sql(text: str) -> str:
+    """DuckDB text of an instant, null outside the years 1 to 9999."""
+    ends = "TIMESTAMPTZ '0001-01-01 00:00:00Z' AND TIMESTAMPTZ '9999-12-31 23:59:59.999999Z'"
+    return f"list_filter([{text}], lambda v: v BETWEEN {ends})[1]"
 
 
 _add(
+    "instant_us(int) -> instant",
+    "The instant so many microseconds after 1970.",
+    row=_within,
+    nulls="maybe",
+    rule=_YEARS,
+    duckdb=instant_sql("TRY(make_timestamptz({0}))"),
+)
+_add(
+    "instant_ms(int) -> instant",
+    "The instant so many milliseconds after 1970.",
+    row=lambda ms: _within(ms * 1000),
+    nulls="maybe",
+    rule=_YEARS,
+    duckdb=instant_sql("TRY(make_timestamptz({0} * 1000))"),
+)
+_add(
     "to_timestamp(float) -> instant",
     "The instant so many seconds after 1970, to the nearest microsecond.",
-    nulls="maybe",
     row=_microsecond,
-    duckdb="TRY(to_timestamp({0}))",
+    nulls="maybe",
+    rule=_YEARS,
+    duckdb=instant_sql("TRY(to_timestamp({0}))"),
 )
 
 
