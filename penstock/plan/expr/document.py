@@ -18,6 +18,7 @@ __all__ = ["functions_page"]
 _RULES = resources.files("penstock.plan.expr").joinpath("rules.md")
 _TYPES = (BOOL, INT, FLOAT, decimal(12, 2), TEXT, DATE, INSTANT, DURATION, BYTES, JSON)
 
+
 def _cast_table() -> str:
     head = ["from \\ to", *(t.name for t in _TYPES)]
     lines = [head, ["---"] * len(head)]

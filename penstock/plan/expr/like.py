@@ -13,6 +13,7 @@ from penstock.plan.expr.types import TEXT
 
 __all__ = ["like_kernel", "like_row", "text_join"]
 
+_NOTHING = scalar("", TEXT)
 _SPECIAL = re.compile(r"[\\.+*?()|\[\]{}^$]")
 
 
@@ -49,6 +50,6 @@ def like_row(value: str, pattern: str, fold: bool) -> bool:
 
 
 def text_join(nulls: str) -> Kernel:
-    """The kernel that joins texts row by row; `emit_null`: null if one is, `skip`: null counts as empty."""
+    """The kernel that joins texts row by row; `emit_null`: null if one is, `replace`: null counts as empty."""
     join: Any = arrow("binary_join_element_wise", pc.JoinOptions(null_handling=nulls))
-    return lambda *texts: join(*texts, "")
+    return lambda *texts: join(*texts, _NOTHING)

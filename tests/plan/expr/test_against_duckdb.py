@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from tests.plan.expr.duckdb_check import compare
-from tests.plan.expr.expression_values import values
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from penstock.plan.expr import Column, Schema, Type
 from penstock.plan.expr.registry import Function, Overload, functions
 from penstock.plan.expr.types import DATE
+from tests.plan.expr.duckdb_check import compare
+from tests.plan.expr.expression_values import values
 
 # Literals for the arguments that must be literals, by function; one set of them per case.
 LITERALS: dict[str, list[tuple[str, ...]]] = {

@@ -6,14 +6,14 @@ import os
 from typing import Any
 
 import pyarrow as pa
-from tests.plan.expr.duckdb_check import compare
-from tests.plan.expr.expression_values import values
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from penstock.plan.expr import Schema, compile
 from penstock.plan.expr.parser import parse
 from penstock.plan.expr.syntax import write
+from tests.plan.expr.duckdb_check import compare
+from tests.plan.expr.expression_values import values
 
 SCHEMA = Schema.of(
     b="bool?", i="int?", j="int?", f="float?", g="float?", s="text?", u="text?", d="date?", at="instant?",

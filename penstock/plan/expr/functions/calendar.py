@@ -197,6 +197,10 @@ def _step_sql(unit: str) -> Callable[[list[str]], str]:
     return template
 
 
+def _date_sql(text: str) -> str:
+    return f"list_filter([{text}], lambda v: v BETWEEN DATE '0001-01-01' AND DATE '9999-12-31')[1]"
+
+
 _MONTH_RULE = "the last day of a shorter month; the local time stays; null outside the years 1 to 9999"
 _add(
     "add_months(instant, int, text!?) -> instant",
@@ -210,8 +214,7 @@ _add(
     "add_months(date, int) -> date",
     row=_months_of_date,
     nulls="maybe",
-    duckdb="list_filter([TRY(CAST({0} + to_months(CAST({1} AS INTEGER)) AS DATE))], "
-    "lambda v: v BETWEEN DATE '0001-01-01' AND DATE '9999-12-31')[1]",
+    duckdb=_date_sql("TRY(CAST({0} + to_months(CAST({1} AS INTEGER)) AS DATE))"),
 )
 _add(
     "add_days(instant, int, text!?) -> instant",
@@ -283,7 +286,7 @@ _add(
     "The date of a year, month and day.",
     row=_make_date,
     nulls="maybe",
-    duckdb="TRY(make_date({0}, {1}, {2}))",
+    duckdb=_date_sql("TRY(make_date({0}, {1}, {2}))"),
     rule="null for what is no date, and outside the years 1 to 9999",
 )
 
@@ -307,7 +310,7 @@ def _make_instant(site: Site) -> Kernel:
 
 def _make_sql(texts: list[str]) -> str:
     zone = texts[6] if len(texts) > 6 else "'UTC'"
-    return f"TRY(timezone({zone}, make_timestamp({', '.join(texts[:6])})))"
+    return instant_sql(f"TRY(timezone({zone}, make_timestamp({', '.join(texts[:6])})))")
 
 
 _add(

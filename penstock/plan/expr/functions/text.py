@@ -218,7 +218,11 @@ _add(
 
 
 _add(
-    "concat(text, text*) -> text", "Joined, nulls left out.", kernel=text_join("skip"), nulls="never", rule="never null"
+    "concat(text, text*) -> text",
+    "Joined, nulls left out.",
+    kernel=text_join("replace"),
+    nulls="never",
+    rule="never null",
 )
 
 
