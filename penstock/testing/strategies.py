@@ -337,7 +337,8 @@ def views(draw: st.DrawFn, rows: int = 12, queries: int = 4) -> Case:
     tops = out.by("a").over("25s").features("tops", top=ps.max("x"), n=ps.count())
     near = tops["top_25s"].of(recent["items_100s"], first=draw(st.sampled_from((None, 1))),
                               agg=draw(st.sampled_from(HOPS))())  # fmt: skip
-    asof = out.asof("a", within=draw(st.sampled_from((None, "3s"))))["w", "flag"]
+    outs = out.with_columns(seen="w", up="flag")  # a request that is a row of `ev` brings w and flag itself
+    asof = outs.asof("a", within=draw(st.sampled_from((None, "3s"))))["seen", "up"]
     base = ev["a", "s"] if draw(st.booleans()) else ps.inputs(a="int?", s="text?")
     view = ps.view("v", base, table["grade"], by_a, recent["n_100s"], asof, there=tops["n_25s"], near=near,
                    busy="recent.n_100s > 1 and coalesce(grade, 0) < 3", size="there.n_25s * 2 + grade")  # fmt: skip

@@ -36,7 +36,8 @@ def fits(value: Any, kind: Type) -> bool:
                 fits(k, kind.args[0]) and fits(v, kind.element) for k, v in value.items()
             )
         case "struct":
-            return len(value) == len(kind.args) and all(fits(v, t) for v, (_, t) in zip(value, kind.args, strict=True))
+            named = value if isinstance(value, Mapping) else dict(zip(dict(kind.args), value, strict=True))
+            return list(named) == list(dict(kind.args)) and all(fits(named[name], t) for name, t in kind.args)
     exact = isinstance(value, PLAIN[kind.name])
     return exact and (kind.name == "bool" or not isinstance(value, bool))
 
