@@ -35,5 +35,7 @@ def topic_config(source: SourcePlan) -> TopicConfig:
         clock=known_clock(source),
         ids=source.id is not None,
         dedup_us=source.dedup_us if source.id is not None else 0,
+        corrected=source.op is not None,
+        corrected_us=source.corrected_us if source.op is not None else None,
         max_ahead_us=_ANY_US if source.max_ahead_us is None else source.max_ahead_us,
     )

@@ -34,7 +34,7 @@ NO_OP: Final = 2
 NO_ID: Final = -1
 """The code of a row without an id."""
 UNSEEN_US: Final = -(2**63)
-"""The known time of the last accepted insert of an id that never had one."""
+"""The known time of what an id never had."""
 
 _ROUNDS: Final = 32
 
@@ -45,16 +45,16 @@ class Seen:
 
     Attributes:
         inserted_us: known time of the last accepted insert, `UNSEEN_US` where there was none; `(n_ids,)`.
-        known: whether any version was accepted; `(n_ids,)`.
+        versioned_us: known time of the last accepted version, `UNSEEN_US` where there was none; `(n_ids,)`.
     """
 
     inserted_us: NDArray[np.int64]
-    known: NDArray[np.bool_]
+    versioned_us: NDArray[np.int64]
 
     @classmethod
     def nothing(cls, n_ids: int) -> Seen:
         """No id has been seen."""
-        return cls(np.full(n_ids, UNSEEN_US, np.int64), np.zeros(n_ids, np.bool_))
+        return cls(np.full(n_ids, UNSEEN_US, np.int64), np.full(n_ids, UNSEEN_US, np.int64))
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +66,14 @@ class Decisions:
         op: the op in force: an upsert of an unknown id is an insert.
         inserted_us: known time of the id's last accepted insert, once this row is decided.
         previous: index of the accepted row of the same id before this one among these rows, or -1.
+        corrects: whether the row is a further version of a known id.
     """
 
     kind: NDArray[np.int8]
     op: NDArray[np.int8]
     inserted_us: NDArray[np.int64]
     previous: NDArray[np.int64]
+    corrects: NDArray[np.bool_]
 
 
 def accept(
@@ -80,12 +82,15 @@ def accept(
     known_us: NDArray[np.int64],
     dedup_us: int,
     seen: Seen | None = None,
+    *,
+    corrected_us: int | None = None,
 ) -> Decisions:
     """Decides which rows are accepted, in the order given.
 
     A repeated insert is dropped if and only if an accepted insert of its id has `k >= k_now - dedup_us`, even when
-    its payload differs; a duplicate never extends the span. An upsert of an unknown id is an insert, a delete of one
-    does nothing. Rows without an id are never dropped.
+    its payload differs; a duplicate never extends the span. An id is known if a version of it was accepted within the
+    horizon of corrections. An upsert of an unknown id is an insert, a delete of one does nothing; so it is for rows
+    without an id. Inserts without an id are never dropped.
 
     Args:
         ids: codes from 0, `NO_ID` for none; `(n_rows,)`.
@@ -93,11 +98,12 @@ def accept(
         known_us: known times, not falling among the rows of one id; `(n_rows,)`.
         dedup_us: D, microseconds.
         seen: what is known of each code; nothing by default.
+        corrected_us: the horizon of corrections; None for ever.
     """
     n = len(ids)
     n_ids = int(ids.max()) + 1 if n else 0
     seen = seen or Seen.nothing(n_ids)
-    rounds = _Rounds(ids, ops, known_us, dedup_us, seen)
+    rounds = _Rounds(ids, ops, known_us, (dedup_us, corrected_us), seen)
     order = np.argsort(ids, kind="stable")
     order = order[ids[order] != NO_ID]
     codes = ids[order]
@@ -109,7 +115,7 @@ def accept(
     if deepest >= _ROUNDS:
         for row in order[ranks >= _ROUNDS]:
             rounds.decide(np.array([row]))
-    return Decisions(rounds.kind, rounds.op, rounds.row_inserted_us, rounds.previous)
+    return Decisions(rounds.kind, rounds.op, rounds.row_inserted_us, rounds.previous, rounds.corrects)
 
 
 class _Rounds:
@@ -120,22 +126,28 @@ class _Rounds:
         ids: NDArray[np.int64],
         ops: NDArray[np.int8],
         known_us: NDArray[np.int64],
-        dedup_us: int,
+        spans_us: tuple[int, int | None],
         seen: Seen,
     ) -> None:
         n = len(ids)
-        self.ids, self.known_us, self.dedup_us = ids, known_us, dedup_us
-        self.inserted_us, self.known = seen.inserted_us.copy(), seen.known.copy()
-        self.last = np.full(len(self.known), -1, np.int64)
-        self.kind = np.zeros(n, np.int8)
-        self.op = ops.astype(np.int8, copy=True)
+        self.ids, self.known_us = ids, known_us
+        self.dedup_us, self.corrected_us = spans_us
+        self.inserted_us, self.versioned_us = seen.inserted_us.copy(), seen.versioned_us.copy()
+        self.last = np.full(len(self.versioned_us), -1, np.int64)
+        without = ids == NO_ID
+        self.kind = np.where(without & (ops == OP_DELETE), NO_OP, ACCEPTED).astype(np.int8)
+        self.op = np.where(without & (ops == OP_UPSERT), OP_INSERT, ops).astype(np.int8)
+        self.corrects = np.zeros(n, np.bool_)
         self.row_inserted_us = np.full(n, UNSEEN_US, np.int64)
         self.previous = np.full(n, -1, np.int64)
 
     def decide(self, rows: NDArray[np.int64]) -> None:
         """Decides rows of pairwise different ids."""
         codes, known_us, op = self.ids[rows], self.known_us[rows], self.op[rows]
-        inserted, known = self.inserted_us[codes], self.known[codes]
+        inserted, versioned = self.inserted_us[codes], self.versioned_us[codes]
+        known = versioned != UNSEEN_US
+        if self.corrected_us is not None:
+            known &= versioned >= known_us - self.corrected_us
         effective = np.where((op == OP_UPSERT) & ~known, OP_INSERT, op).astype(np.int8)
         duplicate = (op == OP_INSERT) & (inserted != UNSEEN_US) & (inserted >= known_us - self.dedup_us)
         no_op = (op == OP_DELETE) & ~known
@@ -146,7 +158,8 @@ class _Rounds:
         self.row_inserted_us[rows] = inserted
         self.previous[rows] = self.last[codes]
         self.inserted_us[codes] = inserted
-        self.known[codes] = known | taken
+        self.versioned_us[codes] = np.where(taken, known_us, versioned)
+        self.corrects[rows] = known & taken
         self.last[codes[taken]] = rows[taken]
 
 

@@ -13,40 +13,41 @@ from penstock.semantics.versions import ACCEPTED, DUPLICATE, NO_ID, NO_OP, Seen,
 Row = tuple[int, int, int]  # (id, op, known time)
 
 
-def naive_accept(rows: list[Row], dedup_us: int) -> list[tuple[int, int]]:
+def naive_accept(rows: list[Row], dedup_us: int, corrected_us: int | None) -> list[tuple[int, int]]:
     """time.md's door, one row at a time."""
     inserts: dict[int, list[int]] = {}
-    known: set[int] = set()
+    versions: dict[int, int] = {}
     decided = []
     for code, op, k in rows:
-        if code == NO_ID:
-            decided.append((ACCEPTED, op))
+        known = code in versions and (corrected_us is None or versions[code] >= k - corrected_us)
+        if op == OP_DELETE and not known:
+            decided.append((NO_OP, op))
+        elif code == NO_ID:
+            decided.append((ACCEPTED, OP_INSERT))
         elif op == OP_INSERT and any(earlier >= k - dedup_us for earlier in inserts.get(code, [])):
             decided.append((DUPLICATE, op))
-        elif op == OP_DELETE and code not in known:
-            decided.append((NO_OP, op))
         else:
-            effective = OP_INSERT if op == OP_UPSERT and code not in known else op
+            effective = OP_INSERT if op == OP_UPSERT and not known else op
             if effective == OP_INSERT:
                 inserts.setdefault(code, []).append(k)
-            known.add(code)
+            versions[code] = k
             decided.append((ACCEPTED, effective))
     return decided
 
 
 ROWS = st.lists(st.tuples(st.integers(-1, 4), st.integers(0, 2), st.integers(0, 3)), max_size=120).map(
     lambda rows: [
-        (code, op if code != NO_ID else OP_INSERT, k)
-        for (code, op, _), k in zip(rows, np.cumsum([step for *_, step in rows]).tolist(), strict=True)
+        (code, op, k) for (code, op, _), k in zip(rows, np.cumsum([step for *_, step in rows]).tolist(), strict=True)
     ]
 )
 
 
-@given(ROWS, st.integers(0, 20))
-def test_decisions_are_those_of_one_row_at_a_time(rows: list[Row], dedup_us: int) -> None:
+@given(ROWS, st.integers(0, 20), st.none() | st.integers(0, 20))
+def test_decisions_are_those_of_one_row_at_a_time(rows: list[Row], dedup_us: int, corrected_us: int | None) -> None:
     ids, ops, known = (np.array([row[i] for row in rows], np.int64) for i in range(3))
-    decisions = accept(ids, ops.astype(np.int8), known, dedup_us)
-    assert list(zip(decisions.kind.tolist(), decisions.op.tolist(), strict=True)) == naive_accept(rows, dedup_us)
+    decisions = accept(ids, ops.astype(np.int8), known, dedup_us, corrected_us=corrected_us)
+    decided = list(zip(decisions.kind.tolist(), decisions.op.tolist(), strict=True))
+    assert decided == naive_accept(rows, dedup_us, corrected_us)
 
 
 @given(ROWS, st.integers(0, 20), st.integers(0, 120))
@@ -59,7 +60,8 @@ def test_deciding_in_two_parts_is_deciding_at_once(rows: list[Row], dedup_us: in
     for row, code in enumerate(ids[:cut]):
         if code != NO_ID:
             seen.inserted_us[code] = first.inserted_us[row]
-            seen.known[code] |= first.kind[row] == ACCEPTED
+            if first.kind[row] == ACCEPTED:
+                seen.versioned_us[code] = known[row]
     second = accept(ids[cut:], ops8[cut:], known[cut:], dedup_us, seen)
     assert np.r_[first.kind, second.kind].tolist() == whole.kind.tolist()
     assert np.r_[first.op, second.op].tolist() == whole.op.tolist()

@@ -89,9 +89,10 @@ class TopicConfig:
     Attributes:
         partitions: number of partitions, at least 1.
         clock: `live` takes the known time from the log's clock, `source` from the row's `_known_time`.
-        ids: rows may carry `_id`; duplicates are dropped, upserts and deletes find their row.
+        ids: rows may carry `_id`, and repeated inserts are dropped.
         dedup_us: D: a repeated insert is dropped if an accepted one of its id is known since `k - D`.
-        id_horizon_us: an id not accepted within this span is forgotten; at least `dedup_us`; None keeps all.
+        corrected: rows may carry `_op`: upserts and deletes find the row of their id; needs `ids`.
+        corrected_us: an id without an accepted version within this span is unknown to corrections; None for ever.
         max_ahead_us: rows with `t > k + max_ahead_us` are dead letters.
         key: columns whose hash places a row in a partition; none places all rows in partition 0.
         ordinal: the source ordinal that rows carry in the order.
@@ -104,7 +105,8 @@ class TopicConfig:
     clock: ClockKind = "live"
     ids: bool = False
     dedup_us: int = 0
-    id_horizon_us: int | None = None
+    corrected: bool = False
+    corrected_us: int | None = None
     max_ahead_us: int = 300_000_000
     key: tuple[str, ...] = ()
     ordinal: int = 0
@@ -155,8 +157,8 @@ class Append:
     """One append of several to be committed together.
 
     Attributes:
-        batch: the user's columns and `_event_time`; `_id` and `_op` where ids are kept; `_known_time` where the
-            clock is `source`; `_ordinal`, `_partition`, `_offset` where the topic is carried.
+        batch: the user's columns and `_event_time`; `_id` where ids are kept, `_op` where rows are corrected;
+            `_known_time` where the clock is `source`; `_ordinal`, `_partition`, `_offset` where the topic is carried.
         producer: who appends; None where an append sent again may be stored again.
         sequence: counts the producer's appends to this topic from 0, without gaps.
         epoch: fences: an epoch below the greatest seen of this producer is refused.

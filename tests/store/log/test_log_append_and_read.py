@@ -101,7 +101,7 @@ def test_repeated_inserts_are_dropped_within_the_span_only(log: Log, clock: Repl
 
 
 def test_corrections_find_their_row(log: Log) -> None:
-    topic = log.create_topic("clicks", CLICKS, TopicConfig(ids=True, partitions=2))
+    topic = log.create_topic("clicks", CLICKS, TopicConfig(ids=True, corrected=True, partitions=2))
     ops = [OP_UPSERT, OP_DELETE, OP_INSERT]
     result = topic.append(clicks((5, 1, 0.5), (6, 2, 0.5), (7, 3, 0.5), id=["a", "b", "c"], op=ops))
     assert (result.accepted, result.no_ops) == (2, 1)
@@ -111,7 +111,7 @@ def test_corrections_find_their_row(log: Log) -> None:
 
 
 def test_a_correction_that_moves_leaves_a_retraction_under_the_same_known_time(log: Log) -> None:
-    topic = log.create_topic("clicks", CLICKS, TopicConfig(ids=True, partitions=2))
+    topic = log.create_topic("clicks", CLICKS, TopicConfig(ids=True, corrected=True, partitions=2))
     topic.append(clicks((5, 1, 0.5), id=["a"]), partition=0)
     moved = topic.append(clicks((6, 2, 0.5), id=["a"], op=[OP_UPSERT]), partition=1)
     assert moved.offsets == {1: (0, 1)}
@@ -274,7 +274,7 @@ def test_a_topic_is_created_once(log: Log) -> None:
 
 
 def test_keys_place_rows_by_their_shard_and_a_moved_row_leaves_its_old_place(log: Log) -> None:
-    config = TopicConfig(ids=True, partitions=4, key=("user",))
+    config = TopicConfig(ids=True, corrected=True, partitions=4, key=("user",))
     topic = log.create_topic("clicks", CLICKS, config)
     users = list(range(200))
     topic.append(clicks(*[(1, user, 1.0) for user in users], (1, None, 1.0), id=[f"i{u}" for u in [*users, "x"]]))

@@ -42,21 +42,21 @@ def decide(rows: Rows, index: IdIndex | None, next_offsets: dict[int, int]) -> D
     """
     kind = np.zeros(len(rows), np.int8)
     kind[list(rows.reasons)] = DEAD
-    if index is None or not rows.hashes.any():
+    if index is None:
         alive = np.flatnonzero(kind == ACCEPTED)
         return Decided(kind, _place(alive, rows.ops[alive], rows.partitions[alive], None, next_offsets))
     alive = np.flatnonzero(kind == ACCEPTED)
     hashes = rows.hashes[alive]
     codes, first = _codes(hashes)
     config = rows.spec.topic_config()
-    known, inserted_us, places = index.lookup(hashes[first, 0], hashes[first, 1])
-    if config.id_horizon_us is not None and len(alive):
-        known &= inserted_us >= int(rows.known_us[alive].max()) - config.id_horizon_us
-        inserted_us[~known] = Seen.nothing(1).inserted_us[0]
-    decisions = accept(codes, rows.ops[alive], rows.known_us[alive], config.dedup_us, Seen(inserted_us, known))
+    known = index.lookup(hashes[first, 0], hashes[first, 1])
+    seen = Seen(known.inserted_us, known.versioned_us)
+    decisions = accept(
+        codes, rows.ops[alive], rows.known_us[alive], config.dedup_us, seen, corrected_us=config.corrected_us
+    )
     kind[alive] = decisions.kind
-    moves = _Moves(codes, decisions, rows.partitions[alive].copy(), places, known)
-    retracted = moves.find()
+    moves = _Moves(codes, decisions, rows.partitions[alive].copy(), known.places)
+    retracted = moves.find() if config.corrected else []
     taken = np.flatnonzero(decisions.kind == ACCEPTED)
     stored = _place(
         alive[taken], decisions.op[taken], moves.partitions[taken], [(alive[i], p) for i, p in retracted], next_offsets
@@ -86,18 +86,15 @@ class _Moves:
         decisions: Decisions,
         partitions: NDArray[np.int64],
         places: NDArray[np.int64],
-        known: NDArray[np.bool_],
     ) -> None:
         self.partitions = partitions
-        self._codes, self._decisions, self._known = codes, decisions, known
+        self._codes, self._decisions = codes, decisions
         self._old_partitions, _, self._old_deleted = unpack_places(places)
 
     def find(self) -> list[tuple[int, int]]:
         """(row, old partition) where a retraction is due; a delete is sent to where its row lies instead."""
         decisions, retracted = self._decisions, []
-        has_id = self._codes != NO_ID
-        former = (decisions.previous >= 0) | (has_id & self._known[np.where(has_id, self._codes, 0)])
-        for row in np.flatnonzero(former & (decisions.kind == ACCEPTED)).tolist():
+        for row in np.flatnonzero(decisions.corrects).tolist():
             previous, code = int(decisions.previous[row]), int(self._codes[row])
             if previous >= 0:
                 old, gone = int(self.partitions[previous]), bool(decisions.op[previous] == OP_DELETE)
@@ -155,14 +152,17 @@ def _index(
     order = accepted[np.argsort(codes[accepted], kind="stable")]
     last = order[np.r_[codes[order][1:] != codes[order][:-1], True]]
     at = alive[last]
-    horizon_us = rows.spec.topic_config().id_horizon_us
-    oldest_us = None if horizon_us is None else int(rows.known_us[alive].max()) - horizon_us
+    config, now_us = rows.spec.topic_config(), int(rows.known_us[alive].max())
+    span_us: int | None = config.dedup_us
+    if config.corrected:
+        span_us = None if config.corrected_us is None else max(config.dedup_us, config.corrected_us)
     index.add(
         Entries(
             rows.hashes[at, 0],
             rows.hashes[at, 1],
             decisions.inserted_us[last],
+            rows.known_us[at],
             pack_places(partitions[at], offsets[at], decisions.op[last] == OP_DELETE),
         ),
-        oldest_us,
+        None if span_us is None else now_us - span_us,
     )

@@ -192,7 +192,8 @@ def _without(topic: EmbeddedTopic, header: Header, rows: pa.RecordBatch, match: 
 def _forget(index: IdIndex, hashes: NDArray[np.uint64]) -> None:
     gone = hashes[hashes.any(axis=1)]
     gone = gone[np.argsort(gone[:, 0], kind="stable")]
-    wanted = Entries(gone[:, 0], gone[:, 1], np.zeros(len(gone), np.int64), np.zeros(len(gone), np.int64))
+    nothing = np.zeros(len(gone), np.int64)
+    wanted = Entries(gone[:, 0], gone[:, 1], nothing, nothing, nothing)
     index.rewrite(lambda entries: wanted.find(entries.high, entries.low) >= 0)
 
 

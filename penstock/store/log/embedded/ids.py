@@ -1,10 +1,14 @@
-"""The index of event ids: sorted runs of 128-bit hashes, merged as they grow, in the commit that adds them."""
+"""The index of event ids: sorted runs of 128-bit hashes, each with a filter, kept in the log's own commits.
+
+A commit adds one small run; runs of like size merge until they hold 65,536 ids, so no commit merges more than some
+hundred thousand. Runs stay in the order of time: one whose ids are all too old to matter is dropped whole.
+"""
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Final
 
 import lmdb
@@ -17,11 +21,17 @@ from penstock.semantics.versions import UNSEEN_US
 __all__ = ["Entries", "IdIndex", "pack_places", "unpack_places"]
 
 _FANOUT: Final = 4
+_SEALED: Final = 1 << 16
+_SEALED_LEVEL: Final = 99
+_FILTERED: Final = 1 << 12
+_FILTER_BITS: Final = 12
 _KEY: Final = struct.Struct(">IQ")
 _MANIFEST: Final = 2**64 - 1
 _DELETED: Final = 1 << 51
 _OFFSET_MASK: Final = _DELETED - 1
-_COLUMN_BYTES: Final = 8
+
+_ONE: Final = np.uint64(1)
+_HALF: Final = np.uint64(32)
 
 
 def pack_places(
@@ -44,43 +54,42 @@ class Entries:
         high: first half of the id's hash.
         low: second half.
         inserted_us: known time of the last accepted insert.
+        versioned_us: known time of the last accepted version.
         places: of the last version, packed.
     """
 
     high: NDArray[np.uint64]
     low: NDArray[np.uint64]
     inserted_us: NDArray[np.int64]
+    versioned_us: NDArray[np.int64]
     places: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.high)
 
+    def columns(self) -> list[NDArray[Any]]:
+        """The five columns."""
+        return [getattr(self, field.name) for field in fields(self)]
+
     def take(self, rows: NDArray[Any]) -> Entries:
         """The entries at `rows`."""
-        return Entries(self.high[rows], self.low[rows], self.inserted_us[rows], self.places[rows])
+        return Entries(*(column[rows] for column in self.columns()))
 
     def to_bytes(self) -> bytes:
-        """The columns, one after the other."""
-        return b"".join(column.tobytes() for column in (self.high, self.low, self.inserted_us, self.places))
+        """The filter, if there are many, then the columns one after the other."""
+        return b"".join([_filter_of(self.high, self.low).tobytes(), *(column.tobytes() for column in self.columns())])
 
     @classmethod
-    def over(cls, data: Any) -> Entries:
-        """The entries in a buffer, without copying."""
-        n = len(data) // (4 * _COLUMN_BYTES)
-        words = np.frombuffer(data, "<u8").reshape(4, n)
-        return cls(words[0], words[1], words[2].view(np.int64), words[3].view(np.int64))
+    def over(cls, data: Any, n: int) -> Entries:
+        """The `n` entries in a buffer, without copying."""
+        words = np.frombuffer(data, "<u8", offset=_filter_words(n) * 8).reshape(5, n)
+        return cls(words[0], words[1], *(word.view(np.int64) for word in words[2:]))
 
     @classmethod
     def merged(cls, newest_first: list[Entries]) -> Entries:
         """One run of several: the newest entry of each id."""
-        high = np.concatenate([entries.high for entries in newest_first])
-        order = np.argsort(high, kind="stable")
-        together = cls(
-            high[order],
-            np.concatenate([entries.low for entries in newest_first])[order],
-            np.concatenate([entries.inserted_us for entries in newest_first])[order],
-            np.concatenate([entries.places for entries in newest_first])[order],
-        )
+        columns = [np.concatenate(parts) for parts in zip(*(one.columns() for one in newest_first), strict=True)]
+        together = cls(*columns).take(np.argsort(columns[0], kind="stable"))
         repeated = np.zeros(len(together), np.bool_)
         repeated[1:] = (together.high[1:] == together.high[:-1]) & (together.low[1:] == together.low[:-1])
         return together.take(~repeated) if repeated.any() else together
@@ -101,13 +110,44 @@ class Entries:
         return found
 
 
+def _filter_words(n: int) -> int:
+    """Words of the filter of a run: 12 bits an id, none for a small run."""
+    return n * _FILTER_BITS // 64 if n >= _FILTERED else 0
+
+
+def _filter_of(high: NDArray[np.uint64], low: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """A blocked Bloom filter: each id sets four bits of one word (Putze, Sanders and Singler, 2007)."""
+    words = np.zeros(_filter_words(len(high)), np.uint64)
+    if len(words):
+        np.bitwise_or.at(words, _word(high, len(words)), _mask(low))
+    return words
+
+
+def _word(high: NDArray[np.uint64], n_words: int) -> NDArray[np.int64]:
+    return (((high >> _HALF) * np.uint64(n_words)) >> _HALF).astype(np.int64)
+
+
+def _mask(low: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    mask = np.zeros(len(low), np.uint64)
+    for shift in (0, 6, 12, 18):
+        mask |= _ONE << ((low >> np.uint64(shift)) & np.uint64(63))
+    return mask
+
+
 class _Run(msgspec.Struct, frozen=True, array_like=True):
+    """A run: its number, how many ids, and the greatest known time among them."""
+
     number: int
     n: int
+    newest_us: int
 
     @property
     def level(self) -> int:
-        return max(self.n.bit_length() - 1, 0) // 2
+        return _level(self.n)
+
+
+def _level(n: int) -> int:
+    return _SEALED_LEVEL if n >= _SEALED else max(n.bit_length() - 1, 0) // 2
 
 
 class IdIndex:
@@ -122,84 +162,102 @@ class IdIndex:
         stored = txn.get(_KEY.pack(topic, _MANIFEST), db=db)
         self._runs: list[_Run] = msgspec.msgpack.decode(stored, type=list[_Run]) if stored is not None else []
 
-    def _entries(self, run: _Run) -> Entries:
-        return Entries.over(self._txn.get(_KEY.pack(self._topic, run.number), db=self._db))
+    def _data(self, run: _Run) -> Any:
+        return self._txn.get(_KEY.pack(self._topic, run.number), db=self._db)
 
-    def lookup(
-        self, high: NDArray[np.uint64], low: NDArray[np.uint64]
-    ) -> tuple[NDArray[np.bool_], NDArray[np.int64], NDArray[np.int64]]:
-        """Of each hash: whether it is known, its last accepted insert's known time, its last version's place."""
-        known = np.zeros(len(high), np.bool_)
-        inserted_us = np.full(len(high), UNSEEN_US, np.int64)
-        places = np.zeros(len(high), np.int64)
+    def lookup(self, high: NDArray[np.uint64], low: NDArray[np.uint64]) -> Entries:
+        """What is known of each hash, in the order asked; `UNSEEN_US` and place 0 where nothing is."""
+        n = len(high)
+        unseen = np.full(n, UNSEEN_US, np.int64)
+        known = Entries(high, low, unseen, unseen.copy(), np.zeros(n, np.int64))
         asked = np.argsort(high)
+        masks = _mask(low)
         for run in reversed(self._runs):
             if not len(asked):
                 break
-            entries = self._entries(run)
-            at = entries.find(high[asked], low[asked])
+            data = self._data(run)
+            maybe = asked
+            if n_words := _filter_words(run.n):
+                words = np.frombuffer(data, "<u8", n_words)[_word(high[asked], n_words)]
+                maybe = asked[(words & masks[asked]) == masks[asked]]
+                if not len(maybe):
+                    continue
+            entries = Entries.over(data, run.n)
+            at = entries.find(high[maybe], low[maybe])
             hit = at >= 0
             if hit.any():
-                rows = asked[hit]
-                known[rows] = True
-                inserted_us[rows] = entries.inserted_us[at[hit]]
-                places[rows] = entries.places[at[hit]]
-                asked = asked[~hit]
-        return known, inserted_us, places
+                rows, at = maybe[hit], at[hit]
+                known.inserted_us[rows] = entries.inserted_us[at]
+                known.versioned_us[rows] = entries.versioned_us[at]
+                known.places[rows] = entries.places[at]
+                asked = np.setdiff1d(asked, rows, assume_unique=True)
+                asked = asked[np.argsort(high[asked])]
+        return known
 
     def add(self, entries: Entries, oldest_us: int | None = None) -> None:
         """Adds a run sorted by `high`, each id once, and merges what the list's order asks for.
 
         Args:
             entries: the newest knowledge of their ids.
-            oldest_us: entries inserted before it are forgotten when runs merge; none by default.
+            oldest_us: ids without a version since then no longer matter; by default all do.
         """
         if not len(entries):
             return
-        trailing, taken = [entries], 0
-        size = len(entries)
-        while True:
-            level = _Run(0, size).level
-            below = [run for run in self._runs[: len(self._runs) - taken] if run.level < level]
-            same = [run for run in self._runs[: len(self._runs) - taken] if run.level == level]
-            if not below and len(same) < _FANOUT - 1:
-                break
-            take = below if below else same
-            trailing += [self._entries(run) for run in reversed(take)]
-            size += sum(run.n for run in take)
-            taken += len(take)
-        old = self._runs[len(self._runs) - taken :]
+        if oldest_us is not None:
+            for run in [run for run in self._runs if run.newest_us < oldest_us]:
+                self._drop(run)
+        old = self._to_merge(len(entries))
         if old:
-            entries = Entries.merged(trailing)
+            parts = [entries, *(Entries.over(self._data(run), run.n) for run in reversed(old))]
+            entries = Entries.merged(parts)
             if oldest_us is not None:
-                entries = entries.take(entries.inserted_us >= oldest_us)
+                entries = entries.take(entries.versioned_us >= oldest_us)
         number = 1 + max((run.number for run in self._runs), default=-1)
-        self._runs = self._runs[: len(self._runs) - taken]
         data = entries.to_bytes()
         for run in old:
-            self._txn.delete(_KEY.pack(self._topic, run.number), db=self._db)
+            self._drop(run)
         if len(entries):
             self._txn.put(_KEY.pack(self._topic, number), data, db=self._db)
-            self._runs.append(_Run(number, len(entries)))
+            self._runs.append(_Run(number, len(entries), int(entries.versioned_us.max())))
         self._save()
+
+    def _to_merge(self, size: int) -> list[_Run]:
+        """The newest runs that become one with a new run of a size, from old to new."""
+        taken = 0
+        while (level := _level(size)) is not None:
+            left = self._runs[: len(self._runs) - taken]
+            below = [run for run in left if run.level < level]
+            same = [run for run in left if run.level == level]
+            if below:
+                take = below
+            elif level != _SEALED_LEVEL and len(same) >= _FANOUT - 1:
+                take = same
+            else:
+                break
+            size += sum(run.n for run in take)
+            taken += len(take)
+        return self._runs[len(self._runs) - taken :] if taken else []
+
+    def _drop(self, run: _Run) -> None:
+        self._txn.delete(_KEY.pack(self._topic, run.number), db=self._db)
+        self._runs.remove(run)
 
     def rewrite(self, drop: Callable[[Entries], NDArray[np.bool_]]) -> int:
         """Takes entries out of every run; how many."""
         gone, runs = 0, []
         for run in self._runs:
-            entries = self._entries(run)
+            entries = Entries.over(self._data(run), run.n)
             leave = drop(entries)
             if leave.any():
                 gone += int(leave.sum())
                 entries = entries.take(~leave)
-                data = entries.to_bytes()
                 key = _KEY.pack(self._topic, run.number)
-                if data:
-                    self._txn.put(key, data, db=self._db)
+                if len(entries):
+                    self._txn.put(key, entries.to_bytes(), db=self._db)
                 else:
                     self._txn.delete(key, db=self._db)
             if len(entries):
-                runs.append(_Run(run.number, len(entries)))
+                runs.append(_Run(run.number, len(entries), run.newest_us))
         self._runs = runs
         self._save()
         return gone

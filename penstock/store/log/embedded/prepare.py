@@ -29,6 +29,11 @@ from penstock.store.log.interface import TopicConfig
 
 __all__ = ["NO_TIME_US", "Prepared", "hash_ids", "prepare"]
 
+_ALLOWED_BY: Final = {
+    ID: "drop the column, or create the topic with ids=True",
+    OP: "drop the column, or create the topic with corrected=True",
+}
+
 NO_TIME_US: Final = -(2**63)
 """Event time of a delete that gives none: it takes its known time."""
 
@@ -81,7 +86,7 @@ def prepare(spec: Spec, batch: pa.RecordBatch | pa.Table, partition: int | None 
         [_fit(source, field, deletes, reasons) for field in schema],
         schema=pa.schema([field.with_nullable(True) for field in schema]),
     )
-    ids = _ids(source, config, ops, reasons)
+    ids = _ids(source, config)
     known_us = _required_us(source, KNOWN_TIME, reasons) if config.clock == "source" else None
     return Prepared(
         spec=spec,
@@ -121,7 +126,11 @@ def _check_columns(spec: Spec, config: TopicConfig, schema: pa.Schema, source: p
         needed.append(KNOWN_TIME)
     if config.carried:
         needed += [ORDINAL, PARTITION, OFFSET]
-    allowed = {*needed, *((ID, OP) if config.ids or config.carried else ())}
+    allowed = {*needed}
+    if config.ids or config.carried:
+        allowed.add(ID)
+    if config.corrected or config.carried:
+        allowed.add(OP)
     names = source.schema.names
     for name in needed:
         if name not in names:
@@ -137,7 +146,7 @@ def _check_columns(spec: Spec, config: TopicConfig, schema: pa.Schema, source: p
                 raise DataError(
                     f"rows of {spec.name} carry no {name}",
                     found=f"columns {names!r}",
-                    remedy="drop the column, or create the topic with ids=True" if name in (ID, OP) else "drop it",
+                    remedy=_ALLOWED_BY.get(name, "drop the column"),
                     where=spec.name,
                 )
         elif schema.get_field_index(name) < 0:
@@ -158,19 +167,12 @@ def _ops(source: pa.RecordBatch, reasons: dict[int, str]) -> NDArray[np.int8]:
     return np.clip(ops, 0, OP_DELETE).astype(np.int8)
 
 
-def _ids(
-    source: pa.RecordBatch, config: TopicConfig, ops: NDArray[np.int8], reasons: dict[int, str]
-) -> pa.Array | None:
+def _ids(source: pa.RecordBatch, config: TopicConfig) -> pa.Array | None:
     if not (config.ids or config.carried):
         return None
     if ID not in source.schema.names:
-        ids = pa.nulls(source.num_rows, pa.string())
-    else:
-        ids = source[ID] if source[ID].type == pa.string() else source[ID].cast(pa.string())
-    without = np.asarray(ids.is_null())
-    for row in np.flatnonzero(without & (ops != OP_INSERT)).tolist():
-        reasons.setdefault(row, "an upsert or delete needs an _id")
-    return ids
+        return pa.nulls(source.num_rows, pa.string())
+    return source[ID] if source[ID].type == pa.string() else source[ID].cast(pa.string())
 
 
 def _required_us(source: pa.RecordBatch, name: str, reasons: dict[int, str]) -> NDArray[np.int64]:

@@ -120,8 +120,10 @@ def check_config(config: TopicConfig, schema: pa.Schema, where: Name) -> None:
         refuse("a topic's clock is 'live' or 'source'", config.clock, "name one of them")
     if config.dedup_us < 0 or (config.dedup_us and not config.ids):
         refuse("dedup_us counts from 0 and needs ids=True", config.dedup_us, "set ids=True")
-    if config.id_horizon_us is not None and config.id_horizon_us < config.dedup_us:
-        refuse("ids are kept at least as long as duplicates are sought", config.id_horizon_us, "raise id_horizon_us")
+    if config.corrected and not config.ids:
+        refuse("corrections find their row by its id", config, "set ids=True")
+    if config.corrected_us is not None and (config.corrected_us < 0 or not config.corrected):
+        refuse("corrected_us counts from 0 and needs corrected=True", config.corrected_us, "set corrected=True")
     if config.carried and config.clock != "source":
         refuse("a derived topic inherits its known times", config.clock, "set clock='source'")
     for column in config.key:
