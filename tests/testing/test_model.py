@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import groupby
-from typing import Any
+from typing import Any, Literal
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,8 +15,8 @@ from penstock.define.project import Definitions
 from penstock.define.relation import Group, Joined
 from penstock.define.stream import Stream
 from penstock.testing.conformance import Case, GroupQuery, differences
-from penstock.testing.model import Frontier, GroupModel, JoinModel, TooLate, Watermark
-from penstock.testing.oracle import Oracle, Own, Row
+from penstock.testing.model import Frontier, GroupModel, JoinModel, LabelModel, TooLate, Watermark
+from penstock.testing.oracle import Oracle, Own, Row, samples
 from penstock.testing.oracle.relations import base_name
 from penstock.testing.strategies import arrivals, keys_of, model_cases, spans, streams
 
@@ -157,6 +157,40 @@ def test_joined_rows_are_released_by_the_frontier_whichever_input_is_fast(emit: 
             frontier.read_to_end(partition, 2**62)
     made += model.release()
     assert felt(made) == felt(oracle.log(joined).rows)
+
+
+@given(st.sampled_from(("wait", "correct")), st.data())
+def test_samples_are_made_as_rows_arrive(policy: Literal["wait", "correct"], data: st.DataObject) -> None:
+    span = data.draw(spans)
+    show, click = data.draw(streams("ev")), data.draw(streams("out"))
+    label = ps.label(
+        click, data.draw(st.sampled_from((None, "i > 2"))), on="a", within="10s",
+        grace=data.draw(st.sampled_from(("0s", "2s"))), absent=data.draw(st.sampled_from((0, "null", "drop"))),
+    )  # fmt: skip
+    definition = ps.samples("set", show, features=ps.view("v", show["a", "i"]), policy=policy, y=label)
+    found = {stream.name: data.draw(arrivals(stream, span)) for stream in (show, click)}
+    oracle = Oracle(Definitions.of(definition), found)
+    model = LabelModel(definition, (show.op is not None, click.op is not None), features_of)
+    for side, name in enumerate(("ev", "out")):
+        model.frontiers[side].open({row.partition for row in found[name]} or {0})
+    both = [(row.k, side, row) for side, name in enumerate(("ev", "out")) for row in found[name]]
+    fast = data.draw(st.sampled_from((None, 0, 1)))  # one input may be read far ahead of the other
+    made = []
+    for k, side, row in sorted(both, key=lambda entry: (fast not in (None, entry[1]), entry[0], entry[2].place)):
+        (model.observe, model.outcome)[side](row)
+        for partition in model.frontiers[side].partitions:
+            model.frontiers[side].read(partition, k - 1)  # no partition of this input has anything before
+        made += list(model.release())
+    for frontier in model.frontiers:
+        for partition in frontier.partitions:
+            frontier.read_to_end(partition, 2**62)
+    made += list(model.release())
+    made.sort(key=lambda sample: (sample.row.place, sample.revision))
+    assert made == samples(oracle, definition)
+
+
+def features_of(row: Row) -> dict[str, Any]:
+    return {"a": row.values["a"], "i": row.values["i"]}
 
 
 def test_the_frontier_is_that_of_the_slowest_partition() -> None:

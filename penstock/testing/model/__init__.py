@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from penstock.testing.model.joins import JoinModel
+from penstock.testing.model.labels import LabelModel
 from penstock.testing.model.progress import Frontier, Watermark
 from penstock.testing.model.state import GroupModel, Kept, TooLate
 
-__all__ = ["Frontier", "GroupModel", "JoinModel", "Kept", "TooLate", "Watermark"]
+__all__ = ["Frontier", "GroupModel", "JoinModel", "Kept", "LabelModel", "TooLate", "Watermark"]
