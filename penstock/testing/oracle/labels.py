@@ -60,7 +60,7 @@ def _corrected(oracle: Oracle, definition: Samples, observations: Log) -> Iterat
         starts = [_made_at(oracle, definition, row) for row in own]
         last: Row | None = None
         revision = 0
-        for a in sorted({*starts, *(k for k in outcome_ks if k > starts[0])}):
+        for a in sorted({*starts, *(row.k for row in own), *(k for k in outcome_ks if k > own[0].k)}):
             found = next(iter(visible(alone, a)), None)
             values = None
             if found is not None and _made_at(oracle, definition, found) <= a:
