@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from penstock.clock import Clock, ReplayClock, WallClock
 from penstock.define.project import Definitions, load
@@ -15,9 +15,13 @@ from penstock.doors.follow import Follower
 from penstock.doors.replay import Replay
 from penstock.doors.topics import topic_config
 from penstock.errors import DefinitionError, DoorError, StoreError, nearest
+from penstock.names import Name
 from penstock.plan import Plan, plan
 from penstock.plan.ir import SourcePlan
 from penstock.store.log import Log, Topic
+
+if TYPE_CHECKING:
+    from penstock.store.lake import Lake
 
 __all__ = ["STATE_FOLDER", "Deployment"]
 
@@ -80,6 +84,14 @@ class Deployment:
         self._prepare()
         return Log.open(self.state / "log", clock=self.clock)
 
+    @cached_property
+    def lake(self) -> Lake:
+        """The lake, made when it is missing."""
+        from penstock.store.lake import Lake  # delta-rs is loaded by those that use it
+
+        self._prepare()
+        return Lake.open(self.state / "lake", clock=self.clock)
+
     @property
     def has_log(self) -> bool:
         """Whether there is a log already."""
@@ -115,6 +127,26 @@ class Deployment:
             topic = self.log.topic(source.name)
             return topic if topic.schema.equals(schema) else self.log.evolve(source.name, schema)
         return self.log.create_topic(source.name, schema, config)
+
+    def stored_topic(self, name: str) -> Topic:
+        """A topic that is there, by its plain or full name.
+
+        Raises:
+            StoreError: there is none.
+        """
+        names = self.log.topics()
+        if name in names:
+            return self.log.topic(name)
+        full = next((n for n in names if Name.parse(n).name == name), None)
+        if full is None:
+            plain = [Name.parse(n).name for n in names]
+            raise StoreError(
+                f"the log has a topic {name!r}",
+                found=f"{len(names)} topics",
+                remedy=nearest(name, plain),
+                where=str(self.state / "log"),
+            )
+        return self.log.topic(full)
 
     def replay(
         self,

@@ -1,0 +1,65 @@
+"""Puts the commands together, and turns errors into a line and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any, Final
+
+import typer
+
+from penstock.cli import features, ingest, lake, log, projects
+from penstock.cli.output import error_line
+from penstock.errors import PenstockError
+
+__all__ = ["app", "main"]
+
+# Typer brings its own Click, or uses the one installed, by version; this is the root of its errors either way.
+_UsageError: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
+_BROKEN_PIPE: Final = 141
+_INTERRUPTED: Final = 130
+
+# Plain help: the coloured one costs as much CPU time as everything else together.
+app = typer.Typer(
+    name="penstock",
+    help="Real-time machine learning: define a feature once; history, live and request give one answer.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.command("new")(projects.new)
+app.command("add")(projects.add)
+app.command("plan")(projects.plan)
+app.command("check")(projects.check)
+app.command("ingest")(ingest.ingest)
+app.add_typer(log.app, name="log")
+app.add_typer(features.app, name="features")
+app.add_typer(lake.app, name="lake")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs a command. Exit codes: 0 done, 1 refused, 2 wrong usage, 130 stopped by Ctrl-C."""
+    sys.exit(_run(sys.argv[1:] if arguments is None else arguments))
+
+
+def _run(arguments: list[str]) -> int:
+    as_json = "--json" in arguments
+    try:
+        found = app(arguments, prog_name="penstock", standalone_mode=False)
+        sys.stdout.flush()
+    except PenstockError as error:
+        print(error_line(error, as_json=as_json), file=sys.stderr)  # noqa: T201  the process edge
+        return 1
+    except typer.Exit as done:
+        return done.exit_code
+    except _UsageError as error:
+        error.show()
+        return int(error.exit_code)
+    except (typer.Abort, KeyboardInterrupt):
+        print("stopped", file=sys.stderr)  # noqa: T201  the process edge
+        return _INTERRUPTED
+    except BrokenPipeError:  # the reader, as in `| head`, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _BROKEN_PIPE
+    return found if isinstance(found, int) else 0
