@@ -8,7 +8,7 @@ from penstock.define.project import Definition, Definitions
 from penstock.define.relation import Group, Joined
 from penstock.define.stream import Stream, Table
 from penstock.define.view import View
-from penstock.errors import PlanError, PlanErrors
+from penstock.errors import DefinitionError, PlanError, PlanErrors
 from penstock.names import Name
 from penstock.plan.expr import UserFunction
 from penstock.plan.ir import GroupPlan, Plan, RelationPlan, ViewPlan
@@ -31,6 +31,7 @@ def plan(definitions: Definitions, *, default: Name | None = None) -> Plan:
     Raises:
         PlanError: a definition does not fit the others, with its place, what was found, and what to do.
         PlanErrors: several do not; one error each.
+        DefinitionError: a name or a version is not legal.
     """
     functions = {name: UserFunction.of(function) for name, function in definitions.functions.items()}
     scope = Scope(definitions, functions, default or _DEFAULT)
@@ -41,6 +42,9 @@ def plan(definitions: Definitions, *, default: Name | None = None) -> Plan:
     for definition in definitions.named.values():
         try:
             _plan_one(scope, definition, relations, views, not_built)
+        except DefinitionError as error:
+            error.where = error.where or definition.at
+            raise
         except PlanError as error:
             errors.setdefault(str(error), error)  # what rests on a wrong definition repeats its error
     if len(errors) > 1:

@@ -9,7 +9,7 @@ import penstock as ps
 from penstock.define import Definitions, load
 from penstock.define.project import read_lock
 from penstock.define.stream import Stream
-from penstock.errors import NotBuiltError, PlanError, PlanErrors
+from penstock.errors import DefinitionError, NotBuiltError, PlanError, PlanErrors
 from penstock.names import Name
 from penstock.plan import Plan, plan
 from penstock.plan.expr.types import Type
@@ -69,3 +69,8 @@ def test_a_lock_pins_what_a_definition_does_not_say() -> None:
     assert str(plan(definitions).relations["items"].schema["price"]) == "price float"
     with pytest.raises(PlanErrors, match="run `penstock add`"):
         plan(Definitions(definitions.root, definitions.named, definitions.functions))
+
+
+def test_a_name_that_cannot_be_stored_is_told_with_its_place() -> None:
+    with pytest.raises(DefinitionError, match=r"test_planner\.py:\d+: .*starting with a letter"):
+        plan(Definitions.of(ps.stream("_s", time="at", schema={"at": "instant"})))
