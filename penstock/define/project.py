@@ -113,7 +113,7 @@ def _mentioned(value: Any, seen: set[int]) -> Iterator[Definition | type[Aggrega
             if type(item) not in _PLAIN:
                 yield from _mentioned(item, seen)
         return
-    names = _field_names(type(value))  # type: ignore[arg-type] # mypy takes no class for hashable here
+    names = _field_names(type(value))
     if not names or id(value) in seen:
         return
     seen.add(id(value))

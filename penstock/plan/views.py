@@ -92,7 +92,7 @@ class _Building:
     Attributes:
         source: the columns of the base.
         base: those that are put out.
-        lineage: of every column in sight, by name.
+        base_lineage: of the base's columns; lineage: of every column in sight, by name.
         needed: columns of the base that a request must bring.
     """
 
@@ -102,14 +102,16 @@ class _Building:
     observation: RelationPlan | None
     source: Schema
     base: tuple[str, ...]
-    lineage: Lineage
+    base_lineage: Lineage
     outputs: dict[str, Column] = field(default_factory=dict)
     needed: set[str] = field(default_factory=set)
     lookups: list[LookupPlan] = field(default_factory=list)
     two_hops: list[TwoHopPlan] = field(default_factory=list)
     made: set[str] = field(default_factory=set)
+    lineage: Lineage = field(init=False)
 
     def __post_init__(self) -> None:
+        self.lineage = self.base_lineage
         for name in self.base:
             self._put(self.source[name], self.where)
         self.made.clear()
@@ -128,8 +130,7 @@ class _Building:
 
     def lookup(self, name: str | None, part: Any) -> None:
         what = f"{self.what}, {part.source.name}"
-        base_lineage = self._base_lineage()
-        found = plan_lookup(self.scope, part, self.source, base_lineage, what=what, name=name)
+        found = plan_lookup(self.scope, part, self.source, self.base_lineage, what=what, name=name)
         if isinstance(found.source, GroupPlan) and found.source.layout.include_self:
             found = replace(found, self_columns=self._self_columns(found.source))
         self.lookups.append(found)
@@ -139,15 +140,12 @@ class _Building:
         self.lineage = {**self.lineage, **found.lineage}
 
     def two_hop(self, name: str | None, part: TwoHop) -> None:
-        keys = plan_lookup(self.scope, part.keys, self.source, self._base_lineage(), what=f"{self.what}, {name}, keys")
+        keys = plan_lookup(self.scope, part.keys, self.source, self.base_lineage, what=f"{self.what}, {name}, keys")
         found = plan_two_hop(self.scope, name or "", part, keys, self.what)
         self.two_hops.append(found)
         self.needed |= set(keys.keys)
         self._put(Column(found.name, found.type, found.op not in ("any", "count")), part.at)
         self.lineage = {**self.lineage, **found.lineage}
-
-    def _base_lineage(self) -> Lineage:
-        return {name: self.lineage[name] for name in self.source if name not in self.made}
 
     def _self_columns(self, group: GroupPlan) -> tuple[str, ...] | None:
         """What a request must bring so that the asking row counts; nothing, with a warning, where it cannot."""

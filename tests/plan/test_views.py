@@ -68,6 +68,12 @@ def test_a_name_cannot_stand_for_a_needed_column_and_another(pay: Stream, shops:
         planned(ps.view("v", pay["card_id"], shops["city"], early="amount", amount="1"))
 
 
+def test_a_key_that_a_read_hides_is_told(pay: Stream, by_card: Group) -> None:
+    owners = ps.table("owners", key="shop_id", schema={"shop_id": "text", "card_id": "int"})
+    with pytest.raises(PlanError, match="needed, and for another; found 'card_id'"):
+        planned(ps.view("v", pay["amount"], owners["card_id"], by_card))
+
+
 def test_one_source_is_read_twice_under_two_names(pay: Stream) -> None:
     stays = ps.stream("stays", time="at", schema={"at": "instant", "a": "text", "b": "text"})
     n = stays.by(ps.entity("town").on("a")).over("1d").features("stay", n=ps.count())
