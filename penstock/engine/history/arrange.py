@@ -2,36 +2,72 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from penstock.algebra.keys import KeyEncoder
-from penstock.engine.history.frame import system
+from penstock.engine.history.frame import column, system
 from penstock.semantics.columns import EVENT_TIME, KNOWN_TIME, OFFSET, ORDINAL, PARTITION
 
-__all__ = ["NO_KEY", "Arrangement", "arrange", "encode", "time_order"]
+__all__ = ["NO_KEY", "Arrangement", "KeyedRows", "arrange", "time_order"]
 
 Int64 = NDArray[np.int64]
 NO_KEY = -1
 """The code of a key with a null in it, and of one that no row has."""
 
 
-def encode(rows: Sequence[pa.Array], queries: Sequence[pa.Array]) -> tuple[Int64, Int64]:
-    """Codes of the keys of rows and of queries, equal where the keys are: dense from 0.
+class KeyedRows:
+    """Rows by key, arranged when first needed, for all reads that go to them by one key.
 
-    A key with a null, and the key of a query that no row has, has the code `NO_KEY`. Columns are never glued together:
-    (1, 11) and (11, 1) are two keys.
+    Codes of keys are dense from 0; `NO_KEY` stands for a key with a null and for a query's key that no row has. Columns
+    are never glued together: (1, 11) and (11, 1) are two keys.
 
-    Args:
-        rows, queries: one array per key column, of the same types.
+    Attributes:
+        table: the rows. keys: their key columns.
     """
-    encoder = KeyEncoder()
-    codes = encoder.encode(rows)
-    return codes, encoder.encode(queries, add=False)
+
+    def __init__(self, table: pa.Table, keys: Sequence[str]) -> None:
+        self.table, self.keys = table, tuple(keys)
+        self._columns: dict[str, pa.Array] = {}
+
+    @cached_property
+    def _encoded(self) -> tuple[KeyEncoder, Int64]:
+        encoder = KeyEncoder()
+        return encoder, encoder.encode([column(self.table, name) for name in self.keys])
+
+    @property
+    def codes(self) -> Int64:
+        """The key code of each row of the table."""
+        return self._encoded[1]
+
+    def asked(self, keys: Sequence[pa.Array]) -> Int64:
+        """The codes of queries' keys, one array per key column."""
+        kinds = [self.table.schema.field(name).type for name in self.keys]
+        alike = [key if key.type == kind else key.cast(kind) for key, kind in zip(keys, kinds, strict=True)]
+        return self._encoded[0].encode(alike, add=False)
+
+    @cached_property
+    def arranged(self) -> Arrangement:
+        """The order of the rows by (code, t, k, ordinal, partition, offset)."""
+        return arrange(self.codes, self.table)
+
+    @cached_property
+    def t(self) -> Int64:
+        """Event times of the arranged rows."""
+        return system(self.table, EVENT_TIME)[self.arranged.rows]
+
+    def ordered(self, columns: Iterable[str]) -> pa.Table:
+        """Some columns of the arranged rows; at least one, so that the number of rows is kept."""
+        at = pa.array(self.arranged.rows)
+        for name in (EVENT_TIME, *columns):
+            if name not in self._columns:
+                self._columns[name] = column(self.table, name).take(at)
+        return pa.table({name: self._columns[name] for name in (EVENT_TIME, *columns)})
 
 
 @dataclass(frozen=True)
@@ -41,12 +77,19 @@ class Arrangement:
     Attributes:
         rows: index in the table of each arranged row; rows without a key are left out. `(n,)`.
         codes: their key codes, rising.
-        place: where each row of the table stands, -1 for one without a key.
+        size: rows of the table.
     """
 
     rows: Int64
     codes: Int64
-    place: Int64
+    size: int
+
+    @cached_property
+    def place(self) -> Int64:
+        """Where each row of the table stands, -1 for one without a key."""
+        found = np.full(self.size, -1, np.int64)
+        found[self.rows] = np.arange(len(self.rows), dtype=np.int64)
+        return found
 
 
 def arrange(codes: Int64, table: pa.Table) -> Arrangement:
@@ -55,16 +98,15 @@ def arrange(codes: Int64, table: pa.Table) -> Arrangement:
     ordered = codes if order is None else codes[order]
     n = len(codes)
     bits = max(1, int(n).bit_length())
-    packed = (ordered << bits) | np.arange(n, dtype=np.int64)
+    packed = ordered << bits
+    packed |= np.arange(n, dtype=np.int64)
     if n and int(ordered.min()) < 0:
         packed = packed[ordered >= 0]
     if not _rising(packed):
-        packed = np.sort(packed)
+        packed.sort()
     at = packed & ((1 << bits) - 1)
-    rows = at if order is None else order[at]
-    place = np.full(n, -1, np.int64)
-    place[rows] = np.arange(len(rows), dtype=np.int64)
-    return Arrangement(rows, packed >> bits, place)
+    packed >>= bits
+    return Arrangement(at if order is None else order[at], packed, n)
 
 
 def time_order(table: pa.Table) -> Int64 | None:

@@ -12,7 +12,7 @@ from penstock.algebra.history import sweep
 from penstock.algebra.layout import Layout, Measure, Op, Output, Slot, SlotKind, Window, WindowKind
 from penstock.algebra.table import Queries, Rows
 from penstock.engine.history.answers import Answer, Status
-from penstock.engine.history.arrange import arrange, encode
+from penstock.engine.history.arrange import KeyedRows
 from penstock.engine.history.frame import column, system
 from penstock.engine.history.groups import Asked
 from penstock.engine.history.knowledge import ranks
@@ -24,13 +24,14 @@ __all__ = ["answer_asof", "newest_rows"]
 Int64 = NDArray[np.int64]
 
 
-def answer_asof(plan: AsOfPlan, rows: pa.Table, asked: Asked, columns: Sequence[str], *, threads: int = 1) -> Answer:
+def answer_asof(plan: AsOfPlan, keyed: KeyedRows, asked: Asked, columns: Sequence[str], *, threads: int = 1) -> Answer:
     """The columns of each query's row; null where there is none, with the reason as status.
 
     Args:
-        rows: of the relation, with its keys and `columns`; of a table with its deletes.
+        keyed: rows of the relation, with its keys and `columns`; of a table with its deletes.
     """
-    at = newest_rows(plan, rows, asked, threads=threads)
+    rows = keyed.table
+    at = newest_rows(plan, keyed, asked, threads=threads)
     status = np.where(at >= 0, Status.OK, Status.UNSEEN).astype(np.uint8)
     safe = np.maximum(at, 0)
     if rows.num_rows:
@@ -44,16 +45,14 @@ def answer_asof(plan: AsOfPlan, rows: pa.Table, asked: Asked, columns: Sequence[
     return Answer(found, dict.fromkeys(columns, status))
 
 
-def newest_rows(plan: AsOfPlan, rows: pa.Table, asked: Asked, *, threads: int = 1) -> Int64:
+def newest_rows(plan: AsOfPlan, keyed: KeyedRows, asked: Asked, *, threads: int = 1) -> Int64:
     """The index of each query's newest row, however old and be it a delete; -1 where there is none."""
     found = np.full(len(asked), -1, np.int64)
+    rows = keyed.table
     if not rows.num_rows or not len(asked):
         return found
-    row_keys = [column(rows, name) for name in plan.keys]
-    query_keys = [k if k.type == r.type else k.cast(r.type) for k, r in zip(asked.keys, row_keys, strict=True)]
-    row_codes, query_codes = encode(row_keys, query_keys)
-    arranged = arrange(row_codes, rows)
-    t = system(rows, EVENT_TIME)[arranged.rows]
+    query_codes, arranged = keyed.asked(asked.keys), keyed.arranged
+    t = keyed.t
     layout = _layout(plan.closed)
     for ranked in ranks(asked.knowledge, rows, plan.relation, len(asked)):
         mine = np.arange(len(asked)) if ranked.queries is None else ranked.queries

@@ -15,8 +15,8 @@ from penstock.algebra.layout import Layout, Measure, Op, Output
 from penstock.algebra.monoids import Status as Made
 from penstock.algebra.table import Column, Queries, Rows
 from penstock.engine.history.answers import Answer, Status
-from penstock.engine.history.arrange import Arrangement, arrange, encode
-from penstock.engine.history.frame import column, gather, system
+from penstock.engine.history.arrange import Arrangement, KeyedRows
+from penstock.engine.history.frame import gather, system
 from penstock.engine.history.knowledge import Knowledge, ranks
 from penstock.engine.history.selves import Placed, Selves, with_selves
 from penstock.engine.history.slots import flatten, to_arrow
@@ -56,7 +56,7 @@ class Asked:
 
 def answer_group(
     plan: GroupPlan,
-    rows: pa.Table,
+    keyed: KeyedRows,
     asked: Asked,
     *,
     threads: int = 1,
@@ -65,20 +65,18 @@ def answer_group(
     """Answers in the order of the queries.
 
     Args:
-        rows: of the group's input, with the columns that its keys and slots read; no version is a delete.
+        keyed: rows of the group's input, with the columns that its keys and slots read; no version is a delete.
     """
     placed: Placed | None = None
     if plan.layout.include_self and asked.selves is not None:
-        placed = with_selves(rows, asked.selves, asked.knowledge, plan.input)
-        rows = placed.rows
-    row_keys = [column(rows, name) for name in plan.keys]
-    row_codes, query_codes = encode(row_keys, [_alike(q, r) for q, r in zip(asked.keys, row_keys, strict=True)])
-    arranged = arrange(row_codes, rows)
+        placed = with_selves(keyed.table, asked.selves, asked.knowledge, plan.input)
+        keyed = keyed if placed.rows is keyed.table else KeyedRows(placed.rows, plan.keys)
+    rows, arranged = keyed.table, keyed.arranged
+    query_codes = keyed.asked(asked.keys)
     flat = [
-        flatten(slot.evaluate(_ordered(rows, arranged, slot.columns)), made.kind)
+        flatten(slot.evaluate(keyed.ordered(slot.columns)), made.kind)
         for slot, made in zip(plan.slots, plan.layout.slots, strict=True)
     ]
-    t = system(rows, EVENT_TIME)[arranged.rows]
     layout, counters = _counting(plan.layout)
     customs = {name: type(made) for name, made in plan.customs.items()}
     sweeping = partial(sweep, layout, threads=threads, progress=progress, custom=customs)
@@ -87,7 +85,7 @@ def answer_group(
         mine = np.arange(len(asked)) if ranked.queries is None else ranked.queries
         kernel_rows = Rows(
             key=arranged.codes,
-            t=t,
+            t=keyed.t,
             known_from=ranked.known_from[arranged.rows],
             values=[values for values, _, _ in flat],
             valid=[valid for _, valid, _ in flat],
@@ -97,7 +95,7 @@ def answer_group(
         queries = Queries(query_codes[mine], asked.q[mine], ranked.a, _self_rows(placed, mine, arranged))
         found = _answer(plan, sweeping(kernel_rows, queries), counters, len(mine))
         if placed is not None:
-            seen = _seen_rows(placed, mine, row_codes, query_codes)
+            seen = _seen_rows(placed, mine, keyed.codes, query_codes)
             if len(changed := np.flatnonzero(seen >= 0)):
                 alone = Queries(query_codes[mine][changed], asked.q[mine][changed], ranked.a[changed])
                 without = _answer(plan, sweeping(kernel_rows, alone), counters, len(changed))
@@ -141,17 +139,6 @@ def _corrected(plan: GroupPlan, found: Answer, without: Answer, changed: Int64, 
         values[output.name] = both.take(pa.array(index))
         statuses[output.name] = np.concatenate([statuses[output.name], without.statuses[output.name]])[index]
     return Answer(values, statuses)
-
-
-def _ordered(rows: pa.Table, arranged: Arrangement, columns: frozenset[str]) -> pa.Table:
-    """The columns that an expression reads, in arranged order; one system column keeps the number of rows."""
-    names = [n for n in rows.column_names if n in columns] or [EVENT_TIME]
-    at = pa.array(arranged.rows)
-    return pa.table({name: column(rows, name).take(at) for name in names})
-
-
-def _alike(values: pa.Array, wanted: pa.Array) -> pa.Array:
-    return values if values.type == wanted.type else values.cast(wanted.type)
 
 
 def _self_rows(placed: Placed | None, mine: Int64, arranged: Arrangement) -> Int64 | None:

@@ -110,7 +110,7 @@ class History:
             reading = replace(lookup, keys=keys)
             sight = asked.sight(base, direct=True)
             found = read_lookup(
-                run, KeyedReads(), reading, asked.tables(), sight, statuses=statuses, n_readers=asked.rows()
+                run, KeyedReads(), [reading], asked.tables(), sight, statuses=statuses, n_readers=asked.rows()
             )
             yield from found
 

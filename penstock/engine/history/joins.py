@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from penstock.algebra.history import sweep
 from penstock.algebra.layout import Layout, Measure, Op, Output, Slot, SlotKind, Window, WindowKind
 from penstock.algebra.table import Queries, Rows
-from penstock.engine.history.arrange import arrange, encode
+from penstock.engine.history.arrange import KeyedRows
 from penstock.engine.history.frame import UNTIL_OFFSET, column, replace_column, system
 from penstock.engine.history.relations import Readers, whole
 from penstock.engine.history.run import Run
@@ -100,13 +100,9 @@ class _Fold:
     ) -> None:
         self.plan, self.reducers, self.threads = plan, reducers, threads
         self.t, self.k = system(observed, EVENT_TIME), system(observed, KNOWN_TIME)
-        keys = [column(observed, name) for name in plan.on]
-        if outcomes.num_rows:
-            outcome_keys = [column(outcomes, name) for name in plan.on]
-        else:
-            outcome_keys = [pa.nulls(0, key.type) for key in keys]
-        codes, self.codes = encode(outcome_keys, keys)
-        self.arranged = arrange(codes, outcomes) if outcomes.num_rows else None
+        keyed = KeyedRows(outcomes, plan.on)
+        self.codes = keyed.asked([column(observed, name) for name in plan.on])
+        self.arranged = keyed.arranged if outcomes.num_rows else None
         self.outcomes = outcomes
 
     def reduced(self, a: Int64) -> dict[str, pa.Array]:

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from penstock.engine.history.answers import Answer
+from penstock.engine.history.arrange import KeyedRows
 from penstock.engine.history.asof import answer_asof
 from penstock.engine.history.frame import column, int64, replace_column, system
 from penstock.engine.history.groups import Asked, answer_group
@@ -36,6 +37,7 @@ __all__ = [
     "Sight",
     "answer_lookup",
     "as_input",
+    "bundles",
     "lookup_of_group",
     "read_columns",
     "read_lookup",
@@ -138,14 +140,14 @@ def relation_of(source: AsOfPlan | GroupPlan) -> RelationPlan:
     return source.relation if isinstance(source, AsOfPlan) else source.input
 
 
-def answer_lookup(run: Run, lookup: LookupPlan, rows: pa.Table, asked: Asked) -> Answer:
+def answer_lookup(run: Run, lookup: LookupPlan, keyed: KeyedRows, asked: Asked) -> Answer:
     """The lookup's columns under the reader's names, for queries and rows of one partition."""
     source = lookup.source
     threads = run.options.threads
     if isinstance(source, AsOfPlan):
-        found = answer_asof(source, rows, asked, list(dict.fromkeys(lookup.columns)), threads=threads)
+        found = answer_asof(source, keyed, asked, list(dict.fromkeys(lookup.columns)), threads=threads)
     else:
-        found = answer_group(source, rows, asked, threads=threads)
+        found = answer_group(source, keyed, asked, threads=threads)
     pairs = zip(lookup.columns, lookup.outputs.names, strict=True)
     columns, statuses = {}, {}
     for old, new in pairs:
@@ -153,10 +155,19 @@ def answer_lookup(run: Run, lookup: LookupPlan, rows: pa.Table, asked: Asked) ->
     return Answer(columns, statuses)
 
 
+def bundles(lookups: Sequence[LookupPlan]) -> Iterator[tuple[LookupPlan, ...]]:
+    """Lookups that go to the same rows by the same keys together, in the order of the first of each."""
+    found: dict[tuple[object, ...], list[LookupPlan]] = {}
+    for lookup in lookups:
+        place = (id(relation_of(lookup.source)), lookup.source.keys, lookup.keys)
+        found.setdefault(place, []).append(lookup)
+    yield from map(tuple, found.values())
+
+
 def read_lookup(
     run: Run,
     readers_: Readers,
-    lookup: LookupPlan,
+    lookups: Sequence[LookupPlan],
     readers: Iterable[pa.Table],
     sight: Sight,
     *,
@@ -164,44 +175,55 @@ def read_lookup(
     n_readers: int | None = None,
     tag: str = "",
 ) -> Iterator[pa.Table]:
-    """The readers with the lookup's columns, partition by partition.
+    """The readers with the columns of a bundle of lookups, partition by partition.
 
     Args:
         statuses: also put out `_status:` columns.
-        tag: tells apart reads by one lookup for several sets of readers in one run.
+        tag: tells apart reads by the same lookups for several sets of readers in one run.
     """
-    relation = relation_of(lookup.source)
-    source_keys = lookup.source.keys
-    wanted = read_columns(lookup.source, lookup.columns)
-    name = lookup.source.name.name if isinstance(lookup.source, GroupPlan) else log_name(relation)
-    short = f"{name}-{fingerprint([lookup.fingerprint, lookup.keys, statuses])[:8]}{tag}"
-    asking = run.exchange(readers, lookup.keys, f"ask-{short}", n_readers)
+    source, keys = lookups[0].source, lookups[0].keys
+    relation = relation_of(source)
+    wanted = frozenset[str]().union(*(read_columns(lookup.source, lookup.columns) for lookup in lookups))
+    name = source.name.name if isinstance(source, GroupPlan) else log_name(relation)
+    short = f"{name}-{fingerprint([[x.fingerprint for x in lookups], keys, statuses])[:8]}{tag}"
+    asking = run.exchange(readers, keys, f"ask-{short}", n_readers)
     if run.parts == 1:
-        rows = [pa.concat_tables(list(whole(run, readers_, relation, wanted)), promote_options="permissive")]
-        parts = ((asking.read(0), rows[0]),)
+        rows = pa.concat_tables(list(whole(run, readers_, relation, wanted)))
+        parts: Iterable[tuple[pa.Table, pa.Table]] = ((asking.read(0), rows),)
     else:
-        stage = f"rows-{name}-{fingerprint([relation.fingerprint, source_keys, sorted(wanted)])[:8]}"
-        stored = run.exchange(whole(run, readers_, relation, wanted), source_keys, stage)
-        parts = ((asking.read(part), stored.read(part)) for part in range(run.parts))  # type: ignore[assignment]
+        stage = f"rows-{name}-{fingerprint([relation.fingerprint, source.keys, sorted(wanted)])[:8]}"
+        stored = run.exchange(whole(run, readers_, relation, wanted), source.keys, stage)
+        parts = ((asking.read(part), stored.read(part)) for part in range(run.parts))
     begun = run.clock.now_us()
     for part, (reading, rows_) in enumerate(parts):
         if reading.num_rows or part == 0:
-            make = partial(_answered, run, readers_, lookup, sight, reading=reading, rows=rows_, statuses=statuses)
+            make = partial(_answered, run, readers_, lookups, sight, reading=reading, rows=rows_, statuses=statuses)
             yield run.once(f"answer-{short}", part, make)
         run.tell(f"answer-{name}", (part + 1) / run.parts, part + 1, begun)
 
 
 def _answered(
-    run: Run, readers: Readers, lookup: LookupPlan, sight: Sight, *, reading: pa.Table, rows: pa.Table, statuses: bool
+    run: Run,
+    readers: Readers,
+    lookups: Sequence[LookupPlan],
+    sight: Sight,
+    *,
+    reading: pa.Table,
+    rows: pa.Table,
+    statuses: bool,
 ) -> pa.Table:
-    keys = [column(reading, key) for key in lookup.keys]
-    selves = _selves(run, readers, lookup, reading, sight)
-    answer = answer_lookup(run, lookup, rows, Asked(keys, sight.q(reading), sight.knowledge(reading), selves))
-    for name, values in answer.columns.items():
-        reading = reading.append_column(name, values)
-        if statuses:
-            reading = reading.append_column(STATUS + name, pa.array(answer.statuses[name]))
-    return reading
+    keys = [column(reading, key) for key in lookups[0].keys]
+    keyed = KeyedRows(rows, lookups[0].source.keys)
+    q, knowledge = sight.q(reading), sight.knowledge(reading)
+    answered = reading
+    for lookup in lookups:
+        selves = _selves(run, readers, lookup, reading, sight)
+        answer = answer_lookup(run, lookup, keyed, Asked(keys, q, knowledge, selves))
+        for name, values in answer.columns.items():
+            answered = answered.append_column(name, values)
+            if statuses:
+                answered = answered.append_column(STATUS + name, pa.array(answer.statuses[name]))
+    return answered
 
 
 def _selves(run: Run, readers: Readers, lookup: LookupPlan, reading: pa.Table, sight: Sight) -> Selves | None:
@@ -248,7 +270,7 @@ def as_input(run: Run, readers: Readers, relation: RelationPlan, rows: pa.Table,
                 )
             rows = as_input(run, readers, relation.input, rows, sight)
             lookup = relation.lookup if isinstance(relation, EnrichPlan) else lookup_of_group(relation)
-            found = list(read_lookup(run, readers, lookup, [rows], AtOwnTime(sight)))
+            found = list(read_lookup(run, readers, [lookup], [rows], AtOwnTime(sight)))
             return found[0] if found else rows
     return rows
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pyarrow as pa
 
+from penstock.engine.history.arrange import KeyedRows
 from penstock.engine.history.frame import column, system
 from penstock.engine.history.groups import Asked, answer_group
 from penstock.engine.history.joins import joined_rows
@@ -39,7 +40,7 @@ class KeyedReads:
         if isinstance(lookup.source, GroupPlan) and lookup.source.layout.include_self:
             own |= read_columns(lookup.source, lookup.columns) & set(plan.input.schema.names)
         rows = rows_of(run, self, plan.input, own)
-        yield from read_lookup(run, self, lookup, rows, OwnPosition(log_name(plan.input)))
+        yield from read_lookup(run, self, [lookup], rows, OwnPosition(log_name(plan.input)))
 
     def _features(self, run: Run, plan: GroupPlan, wanted: frozenset[str]) -> Iterator[pa.Table]:
         """One row per input row: computed at (q = t, a = own position), itself counted where the group says so."""
@@ -53,7 +54,7 @@ class KeyedReads:
             own = Own(log, system(rows, KNOWN_TIME), system(rows, PARTITION), system(rows, OFFSET))
             selves = Selves(None, np.arange(rows.num_rows))
             asked = Asked([column(rows, key) for key in plan.keys], system(rows, EVENT_TIME), own, selves)
-            answer = answer_group(plan, rows, asked, threads=run.options.threads)
+            answer = answer_group(plan, KeyedRows(rows, plan.keys), asked, threads=run.options.threads)
             for name, long in names.items():
                 if long in wanted:
                     rows = rows.append_column(long, answer.columns[name])

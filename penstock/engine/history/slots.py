@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from penstock.algebra.layout import SlotKind
+from penstock.algebra.monoids import Status
 from penstock.algebra.table import Column
 from penstock.plan.expr.types import Type
 
@@ -66,7 +67,7 @@ def to_arrow(column: Column, type_text: str) -> pa.Array:
     if isinstance(column.values, pa.Array | pa.ChunkedArray):
         values = column.values.combine_chunks() if isinstance(column.values, pa.ChunkedArray) else column.values
         return as_type(values, kind)
-    present = column.valid
+    present = (column.status == Status.OK) | (column.status == Status.ZERO)
     if pa.types.is_decimal(kind):
         return _decimals(column.values, present, kind)
     values = column.values

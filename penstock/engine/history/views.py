@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from penstock.engine.history.answers import Status
 from penstock.engine.history.frame import column, int64, replace_column
-from penstock.engine.history.lookups import NUMBER, STATUS, A, Q, Sight, read_lookup
+from penstock.engine.history.lookups import NUMBER, STATUS, A, Q, Sight, bundles, read_lookup
 from penstock.engine.history.relations import Readers
 from penstock.engine.history.run import Run
 from penstock.plan.ir import TwoHopPlan, ViewPlan
@@ -32,8 +32,8 @@ def answer_view(
 ) -> Iterator[pa.Table]:
     """The requests with the view's columns, partition by partition."""
     found: Iterable[pa.Table] = requests
-    for lookup in plan.lookups:
-        found = read_lookup(run, readers, lookup, found, sight, statuses=statuses, n_readers=n_requests)
+    for bundle in bundles(plan.lookups):
+        found = read_lookup(run, readers, bundle, found, sight, statuses=statuses, n_readers=n_requests)
     for hop in plan.two_hops:
         found = _two_hop(run, readers, hop, found, sight, statuses=statuses)
     for table in found:
@@ -55,7 +55,7 @@ def _two_hop(
         tag = f"-{hop.name}-{number}"
         asking = table.select([n for n in table.column_names if n.startswith("_") or n in keys.keys])
         plain = [n for n in asking.column_names if not n.startswith(STATUS)]
-        listed = list(read_lookup(run, readers, keys, [asking.select(plain)], sight, tag=tag))
+        listed = list(read_lookup(run, readers, [keys], [asking.select(plain)], sight, tag=tag))
         lists = _in_order(listed, table)
         folded = _folded(run, readers, hop, sight, requests=table, listed=lists, tag=tag)
         made = table.append_column(hop.name, folded)
@@ -93,7 +93,7 @@ def _folded(
     lookup = replace(hop.value, keys=("key",))
     if len(parents):
         answered = _in_order(
-            list(read_lookup(run, readers, lookup, [pa.table(asking)], sight, tag=tag)), pa.table(asking)
+            list(read_lookup(run, readers, [lookup], [pa.table(asking)], sight, tag=tag)), pa.table(asking)
         )
         values = column(answered, lookup.outputs.names[0])
     else:
