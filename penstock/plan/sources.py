@@ -215,7 +215,7 @@ def _instant(
     if found.type != INSTANT:
         remedies = {
             "text": f"read it as an instant: CAST({text} AS instant) where it carries an offset",
-            "int": f"say its unit, as in epoch_ms({text})",
+            "int": f"say its unit, as in instant_ms({text})",
         }
         raise PlanError(
             f"{what}: event time and known time are instants",
