@@ -2,7 +2,7 @@
 
 `python -m bench.history [--n 1000000] [--m 100000] [--keys int|string] [--threads 1] [--as-occurred]
 [--limit-memory 2GiB] [--no-peers]`. The figure is events per CPU-second of the whole process, reading included.
-Peers count rows as they occurred; answers are compared where no row of the query's last 30 days was known later than it.
+Peers count rows as they occurred; answers are compared where no row of the query's past was known later than it.
 """
 
 from __future__ import annotations
@@ -93,7 +93,8 @@ def settled(events: Path, queries: Path) -> np.ndarray[Any, Any]:
     import duckdb
 
     late = duckdb.sql(
-        f"""select distinct q.number from (select *, row_number() over () - 1 as number from read_parquet('{queries}')) q
+        f"""select distinct q.number
+        from (select *, row_number() over () - 1 as number from read_parquet('{queries}')) q
         join (select * from read_parquet('{events}') where known_at > happened_at) e
         on q.user_id = e.user_id and e.happened_at < q.asked_at and e.known_at > q.asked_at"""
     ).fetchnumpy()["number"]

@@ -80,12 +80,16 @@ def test_every_checkout_is_plain_sql(real: Callable[[str], Path]) -> None:
     rows["users"] = _csv(folder / "users.csv")
     asked = pa.table({"user_id": checkouts["user_id"], "q": pa.array([t * 1000 for t in checkouts["ts"].to_pylist()])})
     found = History(plan(_definitions()), rows).view("v1", asked).table()
-    expected = duckdb.sql(
-        f"""select c.ts, c.user_id, sum(p.purchase_price)::bigint s, count(p.ts) n
+    expected = (
+        duckdb.connect()
+        .execute(
+            f"""select c.ts, c.user_id, sum(p.purchase_price)::bigint s, count(p.ts) n
         from read_csv('{folder}/checkouts.csv') c left join read_csv('{folder}/purchases.csv') p
         on p.user_id = c.user_id and p.ts < c.ts and p.ts >= c.ts - 14 * 86400000 - (c.ts - 14 * 86400000) % 3600000
         group by all"""
-    ).fetchall()
+        )
+        .fetchall()
+    )
     wanted = {(ts * 1000, user): (s, n) for ts, user, s, n in expected}
     got = found.select(["q", "user_id", "purchases.sum_14d", "purchases.count_14d"]).to_pylist()
     assert len(got) == checkouts.num_rows

@@ -97,4 +97,4 @@ def test_every_value_is_plain_sql(real: Callable[[str], Path], root: Path) -> No
 def _same(found: Any, expected: Any) -> bool:
     if found is None or expected is None or isinstance(expected, int):
         return bool(found == expected)
-    return abs(found - expected) <= 1e-9 * max(1.0, abs(expected))
+    return bool(abs(found - expected) <= 1e-9 * max(1.0, abs(expected)))

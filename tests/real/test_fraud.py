@@ -28,7 +28,7 @@ def _payments() -> Any:
 
 
 def _edge(days: int) -> str:
-    """The left edge of a window of some days with its default hop: an hour for a day, six for a week, a day for a month."""
+    """The left edge of a window of some days with its default hop: an hour, six hours, a day."""
     step = {1: DAY_US // 24, 7: DAY_US // 4, 30: DAY_US}[days]
     return f"(e - {days * DAY_US}) - (e - {days * DAY_US}) % {step}"
 
@@ -56,11 +56,15 @@ def test_share_of_frauds_at_a_terminal_ending_a_week_ago(real: Callable[[str], P
         columns += [f"risk.n_{days}d_ago_7d", f"risk.fraud_{days}d_ago_7d"]
         inside = f"filter (o.t < e and o.t >= {_edge(days)})"
         selects += [f"count(o.t) {inside}", f"avg((o.EVENT_LABEL = '1')::int) {inside}"]
-    expected = duckdb.sql(
-        f"""with p as (select *, epoch_us(EVENT_TIMESTAMP::timestamptz) as t from read_parquet('{file}')),
+    expected = (
+        duckdb.connect()
+        .execute(
+            f"""with p as (select *, epoch_us(EVENT_TIMESTAMP::timestamptz) as t from read_parquet('{file}')),
         asked as (select EVENT_ID, merchant, t - {7 * DAY_US} as e from p)
         select a.EVENT_ID, {", ".join(selects)} from asked a left join p o on o.merchant = a.merchant group by 1"""
-    ).fetchall()
+        )
+        .fetchall()
+    )
     _compare(found, expected, columns)
 
 
@@ -74,11 +78,15 @@ def test_count_and_mean_of_a_cards_payments_this_one_included(real: Callable[[st
         columns += [f"spent.n_{days}d", f"spent.mean_{days}d"]
         inside = f"filter (o.EVENT_ID = a.EVENT_ID or (o.t < e and o.t >= {_edge(days)}))"
         selects += [f"count(o.t) {inside}", f"avg(o.order_price::double) {inside}"]
-    expected = duckdb.sql(
-        f"""with p as (select *, epoch_us(EVENT_TIMESTAMP::timestamptz) as t from read_parquet('{file}')),
+    expected = (
+        duckdb.connect()
+        .execute(
+            f"""with p as (select *, epoch_us(EVENT_TIMESTAMP::timestamptz) as t from read_parquet('{file}')),
         asked as (select EVENT_ID, ENTITY_ID, t as e from p)
         select a.EVENT_ID, {", ".join(selects)} from asked a left join p o on o.ENTITY_ID = a.ENTITY_ID group by 1"""
-    ).fetchall()
+        )
+        .fetchall()
+    )
     _compare(found, expected, columns)
 
 
@@ -95,9 +103,11 @@ def test_registrations_with_labels_missing(real: Callable[[str], Path]) -> None:
     )  # fmt: skip
     table = pq.read_table(file)
     history = History(plan(Definitions.of(group)), {"registrations": table})
-    instants = duckdb.sql(f"select epoch_us(EVENT_TIMESTAMP::timestamptz) q from read_parquet('{file}')").fetchnumpy()[
-        "q"
-    ]
+    instants = (
+        duckdb.connect()
+        .execute(f"select epoch_us(EVENT_TIMESTAMP::timestamptz) q from read_parquet('{file}')")
+        .fetchnumpy()["q"]
+    )
     asked = pa.table({"billing_state": table["billing_state"], "q": pa.array(instants)})
     found = history.group("state", asked).table()
     con = duckdb.connect()

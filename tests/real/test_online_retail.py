@@ -27,10 +27,14 @@ def _lines(**options: Any) -> Any:
 
 def _customers(folder: Path, every: int) -> list[tuple[int, int]]:
     """Customers, each asked at the instant of one of their invoices and a little later."""
-    rows = duckdb.sql(
-        f"""select CustomerID, {LOCAL} as t from read_parquet('{folder}/online_retail.parquet')
+    rows = (
+        duckdb.connect()
+        .execute(
+            f"""select CustomerID, {LOCAL} as t from read_parquet('{folder}/online_retail.parquet')
         where CustomerID is not null and CustomerID % {every} = 0 group by all order by all"""
-    ).fetchall()
+        )
+        .fetchall()
+    )
     return [(customer, t + shift) for customer, t in rows for shift in (0, 1, 3_600_000_000)]
 
 
@@ -86,7 +90,7 @@ def test_lines_without_a_customer_are_no_ones(real: Callable[[str], Path]) -> No
 def test_a_cancellation_takes_its_line_back(real: Callable[[str], Path]) -> None:
     """A cancelled line counts until its cancellation is known, and never after, at whatever instant it happened."""
     folder = real("online-retail")
-    log = duckdb.sql(
+    lines = duckdb.sql(
         f"""with lines as (select *, {LOCAL} as t, file_row_number as number
             from read_parquet('{folder}/online_retail.parquet', file_row_number = true) where CustomerID is not null),
         cancelled as (select c.number as by_number, c.t as gone, max(s.number) as number from lines c join lines s
@@ -96,9 +100,12 @@ def test_a_cancellation_takes_its_line_back(real: Callable[[str], Path]) -> None
         select 'l' || number as id, 'insert' as op, t, t as k, CustomerID, Quantity, number as place from lines
             where InvoiceNo not like 'C%'
         union all
-        select 'l' || once.number, 'delete', gone, gone, CustomerID, Quantity, 1000000 + once.number from once join lines using (number)
+        select 'l' || once.number, 'delete', gone, gone, CustomerID, Quantity, 1000000 + once.number
+            from once join lines using (number)
         order by k, place"""
-    ).to_arrow_table()
+    )
+    assert lines is not None
+    log: pa.Table = lines.to_arrow_table()
     schema = {"id": "text", "op": "text", "t": "int", "k": "int", "CustomerID": "int", "Quantity": "int"}
     stream = ps.stream(
         "orders",
@@ -130,8 +137,9 @@ def test_a_cancellation_takes_its_line_back(real: Callable[[str], Path]) -> None
         f"""with ended as (select i.*, coalesce(d.k, 9e18::bigint) as until from log i left join log d
             on d.id = i.id and d.op = 'delete' where i.op = 'insert')
         select a.CustomerID, a.asked_at, a.a, count(t), sum(Quantity)::bigint from asked a left join ended e
-        on e.CustomerID = a.CustomerID and t < a.asked_at and t >= a.asked_at - {30 * DAY_US} and k <= a.a and until > a.a group by all"""
+        on e.CustomerID = a.CustomerID and t < a.asked_at and t >= a.asked_at - {30 * DAY_US}
+            and k <= a.a and until > a.a group by all"""
     ).fetchall()
-    wanted = {row[:3]: row[3:] for row in expected}
+    wanted: dict[Any, Any] = {row[:3]: row[3:] for row in expected}
     for row in found.to_pylist():
         assert (row["n_30d"], row["q_30d"]) == wanted[row["CustomerID"], row["asked_at"], row["a"]]
