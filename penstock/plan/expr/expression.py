@@ -12,14 +12,16 @@ import pyarrow as pa
 from penstock.errors import DataError, ExpressionError, Location, nearest
 from penstock.plan.expr.binder import bind
 from penstock.plan.expr.bound import Bound, to_duckdb
-from penstock.plan.expr.kernels import clean
+from penstock.plan.expr.kernels import clean_nested
 from penstock.plan.expr.parser import parse
 from penstock.plan.expr.syntax import Node, write
-from penstock.plan.expr.types import FLOAT, NULL, Column, Schema
+from penstock.plan.expr.types import NULL, Column, Schema
 from penstock.plan.expr.user import UserFunction
 from penstock.plan.expr.zones import UTC, check_zone
 
 __all__ = ["Expression", "compile"]
+
+_HOLD_FLOATS = frozenset({"float", "list", "map", "struct"})
 
 NO_FUNCTIONS: Mapping[str, UserFunction] = MappingProxyType({})
 
@@ -114,7 +116,7 @@ def _input(batch: pa.RecordBatch, column: Column) -> Any:
     wanted = column.type.arrow
     if values.type != wanted:
         values = _widened(values, column)
-    return clean(values) if column.type == FLOAT else values
+    return clean_nested(values, column.type) if column.type.name in _HOLD_FLOATS else values
 
 
 def _widened(values: Any, column: Column) -> Any:

@@ -7,7 +7,7 @@ No kernel raises on data: what has no value is null. Floats are finite and never
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from decimal import Context
 from itertools import repeat
 from typing import Any
@@ -23,6 +23,7 @@ __all__ = [
     "arrow",
     "checked",
     "clean",
+    "clean_nested",
     "cleaned",
     "from_rows",
     "ints",
@@ -108,6 +109,48 @@ def clean(values: Any) -> Any:
     if total is not None and total - total != 0.0:
         values = _if_else(_finite(values), values, _null_float)
     return _add(values, _plus_zero)
+
+
+def clean_nested(values: Any, kind: Type) -> Any:
+    """Lists, maps and structs whose floats are made clean; a column without NaN and infinities as it is."""
+    if kind == FLOAT:
+        return clean(values)
+    if not any(_odd(leaf) for leaf in _float_leaves(values, kind)):
+        return values
+    return pa.array([_cleaned_value(value, kind) for value in values.to_pylist()], kind.arrow)
+
+
+def _odd(leaf: Any) -> bool:
+    total = _sum(leaf).as_py()
+    return total is not None and total - total != 0.0
+
+
+def _float_leaves(values: Any, kind: Type) -> Iterator[Any]:
+    match kind.name:
+        case "float":
+            yield values
+        case "list":
+            yield from _float_leaves(values.flatten(), kind.element)
+        case "map":
+            yield from _float_leaves(values.items, kind.element)
+        case "struct":
+            for at, (_, part) in enumerate(kind.args):
+                yield from _float_leaves(values.field(at), part)
+
+
+def _cleaned_value(value: Any, kind: Type) -> Any:
+    if value is None:
+        return None
+    match kind.name:
+        case "float":
+            return value + 0.0 if value - value == 0.0 else None
+        case "list":
+            return [_cleaned_value(item, kind.element) for item in value]
+        case "map":
+            return [(key, _cleaned_value(item, kind.element)) for key, item in value]
+        case "struct":
+            return {name: _cleaned_value(value[name], part) for name, part in kind.args}
+    return value
 
 
 def cleaned(kernel: Kernel) -> Kernel:

@@ -344,14 +344,16 @@ class _Parser:
         start, depth, parts = self.peek(), 0, list[str]()
         while True:
             token = self.peek()
-            opens, closes = token.value in ("(", "<", "["), token.value in (")", ">", "]", ">>")
-            closing = {">>": 2}.get(token.value, 1) if token.kind == "op" and closes else 0
-            stop = token.kind == "end" or depth < closing
-            if stop or (depth == 0 and not (opens or closes or not parts or token.value.lower() in _TYPE_WORDS)):
+            op = token.value if token.kind == "op" else ""
+            closing = {")": 1, ">": 1, ">>": 2}.get(op, 0)
+            array = op == "[" and self.tokens[self.at + 1].value == "]"
+            inside = depth > 0 or op in ("(", "<") or array or not parts or token.value.lower() in _TYPE_WORDS
+            if token.kind == "end" or depth < closing or not inside:
                 break
-            depth += (token.kind == "op" and opens) - closing
-            parts.append(quote_name(token.value) if token.kind == "quoted" else token.value)
-            self.at += 1
+            depth += (op in ("(", "<")) - closing
+            taken = 2 if array else 1
+            parts += ["[]" if array else quote_name(token.value) if token.kind == "quoted" else token.value]
+            self.at += taken
         try:
             return str(Type.parse(" ".join(parts).replace(">>", "> >")))
         except PlanError as error:

@@ -210,3 +210,16 @@ def test_a_users_function_skips_null_and_names_its_failures() -> None:
         expression.evaluate(pa.Table.from_pylist([ROW | {"b": 0.0}], schema=SCHEMA.arrow))
     assert "ZeroDivisionError" in str(caught.value)
     assert "(0.0)" in str(caught.value)
+
+
+def test_nan_within_lists_maps_and_structs_counts_as_null() -> None:
+    schema = Schema.of(
+        l="list<float>", m="map<text, float>", s="struct<x: float, n: int>", deep="list<struct<y: float>>"
+    )
+    nan = float("nan")
+    row = {"l": [1.0, nan], "m": [("a", nan)], "s": {"x": nan, "n": 1}, "deep": [{"y": float("inf")}]}
+    batch = pa.Table.from_pylist([row, row], schema=schema.arrow).to_batches()[0]
+    for text in ("l[2]", "m['a']", "s.x", "deep[1].y", "list_sum(l) - 1.0 + l[2]"):
+        assert compile(text, schema).evaluate(batch.slice(1)).to_pylist() == [None], text
+    assert compile("list_sum(l)", schema).evaluate(batch).to_pylist() == [1.0, 1.0]
+    assert compile("l", schema).evaluate(batch).to_pylist() == [[1.0, None]] * 2
