@@ -14,7 +14,7 @@ from penstock.plan.expr.kernels import arrow, ints, length_of, vector
 from penstock.plan.expr.syntax import Node
 from penstock.plan.expr.types import INT, TEXT
 
-__all__ = ["bind_index", "list_at", "map_at", "struct_field"]
+__all__ = ["bind_index", "entry_count", "entry_lists", "list_at", "map_at", "map_has", "struct_field"]
 
 _take, _equal, _and = arrow("take"), arrow("equal"), arrow("and")
 
@@ -66,18 +66,55 @@ def list_at(lists: Any, index: Any) -> Any:
     return _take(lists.values, pa.array(np.where(there, begin + place, 0), mask=~there))
 
 
+def _entries(begin: np.ndarray[Any, Any], length: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Where the elements of all rows lie, row after row."""
+    starts = np.cumsum(length) - length
+    found: np.ndarray[Any, Any] = np.arange(int(length.sum())) - np.repeat(starts - begin, length)
+    return found
+
+
 def map_at(maps: Any, key: Any) -> Any:
     """Values of maps by key, row by row; the first of equal keys."""
+    place, found = _find(maps, key)
+    return _take(_flat(maps, key)[0].items, pa.array(place, mask=~found))
+
+
+def map_has(maps: Any, key: Any) -> Any:
+    """Whether the key occurs, row by row."""
+    _, found = _find(maps, key)
+    held, wanted = _flat(maps, key)
+    answers = pa.array(found)
+    known = _and(held.is_valid(), wanted.is_valid())
+    return arrow("if_else")(known, answers, pa.nulls(1, pa.bool_())[0])
+
+
+def _flat(maps: Any, key: Any) -> tuple[Any, Any]:
     n = length_of((maps, key))
-    maps, key = vector(maps, n), vector(key, n)
+    return vector(maps, n), vector(key, n)
+
+
+def _find(maps: Any, key: Any) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Where the entry of each row's key lies, and whether there is one."""
+    maps, key = _flat(maps, key)
     begin, length = _spans(maps)
-    rows = np.repeat(np.arange(n), length)
-    starts = np.cumsum(length) - length
-    entries = np.arange(len(rows)) - np.repeat(starts, length) + np.repeat(begin, length)
+    rows, entries = np.repeat(np.arange(len(maps)), length), _entries(begin, length)
     same = _equal(_take(maps.keys, ints(entries)), _take(key, ints(rows))).fill_null(False)
     hits = np.flatnonzero(same.to_numpy(zero_copy_only=False))[::-1]
-    place = np.zeros(n, np.int64)
-    missing = np.ones(n, bool)
+    place, found = np.zeros(len(maps), np.int64), np.zeros(len(maps), bool)
     place[rows[hits]] = entries[hits]
-    missing[rows[hits]] = False
-    return _take(maps.items, pa.array(place, mask=missing))
+    found[rows[hits]] = True
+    return place, found
+
+
+def entry_count(maps: Any) -> Any:
+    """Number of entries of maps."""
+    _, length = _spans(maps)
+    return pa.array(length, mask=maps.is_null().to_numpy(zero_copy_only=False))
+
+
+def entry_lists(maps: Any, keys: bool) -> Any:
+    """The keys, or the values, of maps as lists."""
+    begin, length = _spans(maps)
+    child = _take(maps.keys if keys else maps.items, ints(_entries(begin, length)))
+    offsets = ints(np.concatenate(([0], np.cumsum(length)))).cast(pa.int32())
+    return pa.ListArray.from_arrays(offsets, child, mask=maps.is_null() if maps.null_count else None)

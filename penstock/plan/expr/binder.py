@@ -8,14 +8,15 @@ from typing import Any
 import pyarrow as pa
 
 from penstock.errors import ExpressionError, nearest
-from penstock.plan.expr import operators
+from penstock.plan.expr import logic, operators
 from penstock.plan.expr.access import bind_index, struct_field
-from penstock.plan.expr.bound import Bound, apply, constant
+from penstock.plan.expr.bound import Bound, Frame, apply, constant
+from penstock.plan.expr.branches import bind_case
 from penstock.plan.expr.casts import parse_date, parse_instant
-from penstock.plan.expr.kernels import arrow, length_of, rowwise, scalar, vector
+from penstock.plan.expr.kernels import arrow, scalar
 from penstock.plan.expr.lexer import refuse
-from penstock.plan.expr.like import like_kernel, like_row, text_join
-from penstock.plan.expr.registry import Site, fill, functions, match, spread
+from penstock.plan.expr.overloads import choose_overload, guarded, may_be_null, why_no_function
+from penstock.plan.expr.registry import Site, fill, functions, spread
 from penstock.plan.expr.syntax import (
     Between,
     Binary,
@@ -38,7 +39,6 @@ from penstock.plan.expr.types import (
     FLOAT,
     INSTANT,
     INT,
-    JSON,
     NULL,
     TEXT,
     Column,
@@ -49,23 +49,6 @@ from penstock.plan.expr.user import UserFunction
 
 __all__ = ["bind"]
 
-_COMPARISONS = {
-    "=": "equal", "<>": "not_equal", "<": "less", ">": "greater", "<=": "less_equal", ">=": "greater_equal",
-}  # fmt: skip
-_AGGREGATE_NAMES = """
-count sum avg mean min max first last any_value median mode stddev stddev_samp stddev_pop var_samp var_pop variance
-array_agg list string_agg group_concat bool_and bool_or arg_min arg_max approx_count_distinct quantile corr
-approx_quantile histogram
-"""
-_AGGREGATES = frozenset(_AGGREGATE_NAMES.split())
-_WINDOWS = frozenset({"row_number", "rank", "dense_rank", "lag", "lead", "ntile", "percent_rank", "nth_value"})
-_WINDOWS |= {"first_value", "last_value"}
-_IMPURE = {
-    "now": "pass the instant as a column", "current_timestamp": "pass the instant as a column",
-    "current_date": "pass the instant as a column", "today": "windows so far today are said in a group: ps.today(zone)",
-    "random": "derive it from the row: hash64(id)", "uuid": "derive it from the row: sha256(id)",
-    "gen_random_uuid": "derive it from the row: sha256(id)",
-}  # fmt: skip
 _TIMES = frozenset({"instant", "date", "duration"})
 
 
@@ -201,15 +184,17 @@ class _Binder:
         if op in operators.ARITHMETIC:
             found = operators.arithmetic(op, left, right, node, self.zone)
         elif op in ("AND", "OR"):
-            found = self.logical(op, left, right, node)
-        elif op in _COMPARISONS:
-            found = self.compare(op, left, right, node)
+            found = logic.logical(op, left, right, node, self.zone)
+        elif op in logic.COMPARISONS:
+            found = logic.compare(op, left, right, node, self.zone)
         elif op == "IS DISTINCT FROM":
-            found = self.distinct(left, right, node)
+            found = logic.distinct(left, right, node, self.zone)
+        elif op == "||" and "list" in (left.type.name, right.type.name):
+            return self.call(Call("list_concat", (node.left, node.right), at=node.at))
         elif op == "||":
-            found = self.concat(left, right, node)
+            found = logic.concat(left, right, node, self.zone)
         else:
-            found = self.like(op, left, right, node)
+            found = logic.like(op, left, right, node, self.zone)
         return found or self.mismatch(node, op, left, right)
 
     def mismatch(self, node: Node, op: str, *operands: Bound) -> Bound:
@@ -221,136 +206,49 @@ class _Binder:
                 remedy = "an instant is written '2013-01-31 12:00:00Z' (with Z or an offset), a date '2013-01-31'"
         raise self.error(node, f"{op} does not take {kinds}", remedy)
 
-    def logical(self, op: str, left: Bound, right: Bound, node: Node) -> Bound | None:
-        one, two = self.boolean(left), self.boolean(right)
-        if one is None or two is None:
-            return None
-        kernel = arrow("and_kleene" if op == "AND" else "or_kleene")
-        return apply(node, kernel, (one, two), BOOL, one.nullable or two.nullable, f"({{0}} {op} {{1}})")
-
-    def boolean(self, value: Bound) -> Bound | None:
-        return value if value.type == BOOL else operators.cast(value, BOOL, self.zone) if value.type == NULL else None
-
-    def compare(self, op: str, left: Bound, right: Bound, node: Node) -> Bound | None:
-        pair = operators.unify(left, right, self.zone)
-        if pair is None:
-            return None
-        kind = pair[0].type
-        nullable = pair[0].nullable or pair[1].nullable
-        text = f"({{0}} {op} {{1}})"
-        if kind == NULL:
-            return apply(node, arrow(_COMPARISONS[op]), [self.typed(p, INT) for p in pair], BOOL, True, text)
-        if kind.name in ("list", "map", "struct"):
-            if op not in ("=", "<>"):
-                return None
-            same = rowwise(_same if op == "=" else _different, (kind, kind), BOOL)
-            return apply(node, same, pair, BOOL, nullable, text)
-        return apply(node, arrow(_COMPARISONS[op]), pair, BOOL, nullable, text)
-
-    def typed(self, value: Bound, kind: Type) -> Bound:
-        """A NULL of unknown type given one."""
-        return (operators.cast(value, kind, self.zone) or value) if value.type == NULL else value
-
-    def distinct(self, left: Bound, right: Bound, node: Node) -> Bound | None:
-        pair = operators.unify(left, right, self.zone)
-        if pair is None or pair[0].type.name in ("list", "map", "struct"):
-            return None
-        pair = self.typed(pair[0], INT), self.typed(pair[1], INT)
-        text = "({0} IS DISTINCT FROM {1})"
-        return apply(node, _distinct_kernel(), pair, BOOL, False, text)
-
-    def concat(self, left: Bound, right: Bound, node: Node) -> Bound | None:
-        if left.type.name == "list" or right.type.name == "list":
-            return self.call(Call("list_concat", (left.node, right.node), at=node.at))
-        one, two = self.as_text(left), self.as_text(right)
-        if one is None or two is None:
-            return None
-        kernel = text_join("emit_null")
-        return apply(node, kernel, (one, two), TEXT, one.nullable or two.nullable, "({0} || {1})")
-
-    def as_text(self, value: Bound) -> Bound | None:
-        if value.type.name in ("list", "map", "struct", "bytes"):
-            return None
-        return operators.cast(value, TEXT, self.zone)
-
-    def like(self, op: str, left: Bound, right: Bound, node: Node) -> Bound | None:
-        one, two = self.typed(left, TEXT), self.typed(right, TEXT)
-        if one.type not in (TEXT, JSON) or two.type != TEXT:
-            return None
-        nullable = one.nullable or two.nullable
-        text = f"({{0}} {op} {{1}})"
-        if two.scalar is not None and two.value is not None:
-            whole = apply(node, like_kernel(two.value, op == "ILIKE"), (one,), BOOL, nullable, text)
-            whole.args = (one, two)
-            return whole
-        run = rowwise(lambda v, p: like_row(v, p, op == "ILIKE"), (TEXT, TEXT), BOOL)
-        return apply(node, run, (one, two), BOOL, nullable, text)
-
     def unary(self, node: Unary) -> Bound:
         value = self.bind(node.value)
         found: Bound | None = None
         match node.op:
             case "-":
-                found = operators.negate(self.typed(value, FLOAT), node)
+                found = operators.negate(logic.typed(value, FLOAT, self.zone), node)
             case "~":
                 one = operators.convert(value, INT, self.zone)
                 found = one and apply(node, arrow("bit_wise_not"), (one,), INT, one.nullable, "(~({0}))")
             case "NOT":
-                held = self.boolean(value)
+                held = logic.boolean(value, self.zone)
                 found = held and apply(node, arrow("invert"), (held,), BOOL, held.nullable, "(NOT {0})")
             case "IS NULL":
                 found = apply(node, arrow("is_null"), (value,), BOOL, False, "({0} IS NULL)")
             case "IS TRUE" | "IS FALSE":
-                held = self.boolean(value)
-                kernel = _is_true if node.op == "IS TRUE" else _is_false
+                held = logic.boolean(value, self.zone)
+                kernel = logic.is_true if node.op == "IS TRUE" else logic.is_false
                 found = held and apply(node, kernel, (held,), BOOL, False, f"({{0}} {node.op})")
         return found or self.mismatch(node, node.op, value)
 
     def between(self, node: Between) -> Bound:
         value, low, high = self.bind(node.value), self.bind(node.low), self.bind(node.high)
-        above, below = self.compare(">=", value, low, node), self.compare("<=", value, high, node)
-        if above is None or below is None:
-            return self.mismatch(node, "BETWEEN", value, low, high)
-        return self.logical("AND", above, below, node) or self.mismatch(node, "BETWEEN", value)
+        above = logic.compare(">=", value, low, node, self.zone)
+        below = logic.compare("<=", value, high, node, self.zone)
+        found = above and below and logic.logical("AND", above, below, node, self.zone)
+        return found or self.mismatch(node, "BETWEEN", value, low, high)
 
     def member(self, node: Member) -> Bound:
-        value = self.bind(node.value)
-        found: Bound | None = None
-        for item in node.items:
-            bound = self.bind(item)
-            equal = self.compare("=", value, bound, item)
-            if equal is None:
-                return self.mismatch(item, "IN", value, bound)
-            found = equal if found is None else self.logical("OR", found, equal, node)
-        assert found is not None
-        return found
+        value, items = self.bind(node.value), [self.bind(item) for item in node.items]
+        found = logic.member(value, items, node, self.zone)
+        return self.mismatch(node.items[found], "IN", value, items[found]) if isinstance(found, int) else found
 
     def case(self, node: Case) -> Bound:
         conditions, values = [], []
         for condition, value in node.whens:
             bound = self.bind(condition)
-            held = self.boolean(bound)
+            held = logic.boolean(bound, self.zone)
             if held is None:
                 raise self.error(condition, f"WHEN takes a bool, not {bound.type}", "write a comparison")
             conditions.append(held)
             values.append(self.bind(value))
         branches = self.together([*values, self.bind(node.otherwise)], node, "CASE")
-        kind = branches[0].type
-        n = len(conditions)
-
-        def kernel(*args: Any) -> Any:
-            rows = length_of(args)
-            found = args[-1]
-            for at in range(n - 1, -1, -1):
-                found = _choose(args[at], args[n + at], found)
-            return vector(found, rows)
-
-        def template(texts: list[str]) -> str:
-            whens = "".join(f" WHEN {texts[at]} THEN {texts[n + at]}" for at in range(n))
-            return f"(CASE{whens} ELSE {texts[-1]} END)"
-
-        nullable = any(b.nullable for b in branches)
-        return apply(node, kernel, (*conditions, *branches), kind, nullable, template)
+        return bind_case(node, conditions, branches)
 
     def together(self, values: Sequence[Bound], node: Node, what: str) -> list[Bound]:
         """Values brought to their common type."""
@@ -389,14 +287,14 @@ class _Binder:
             return self.extract(node)
         function = functions().get(name)
         if function is None:
-            raise self.unknown(node)
+            raise self.error(node, *why_no_function(name, self.users))
         args = [self.bind(arg) for arg in node.args]
-        chosen = self.overload(function.overloads, args)
+        chosen = choose_overload(function.overloads, args, self.zone)
         if chosen is None:
             shown = ", ".join(str(a.type) for a in args)
             known = "; or ".join(o.signature for o in function.overloads)
             raise self.error(node, f"{function.name} does not take ({shown})", f"it is {known}")
-        overload, types, variables = chosen
+        _, overload, types, variables = chosen
         params = spread(overload, len(args))
         constants: list[Any] = []
         for at, (arg, param, kind) in enumerate(zip(args, params, types, strict=True)):
@@ -412,9 +310,9 @@ class _Binder:
         site.result = overload.result(site) if callable(overload.result) else fill(overload.result, NULL, variables)
         kernel = overload.make(site)
         runtime = [arg for arg, held in zip(args, constants, strict=True) if held is None]
-        found = apply(node, kernel, runtime, site.result, _nullable(overload.nulls, args), None)
+        found = apply(node, kernel, runtime, site.result, may_be_null(overload.nulls, args), None)
         found.args = tuple(args)
-        found.template = _guarded(overload.duckdb, site.result)
+        found.template = guarded(overload.duckdb, site.result)
         return found
 
     def extract(self, node: Call) -> Bound:
@@ -425,57 +323,8 @@ class _Binder:
             node, "struct_extract takes a struct and a field", "write struct_extract(x, 'field') or x.field"
         )
 
-    def overload(self, overloads: Sequence[Any], args: Sequence[Bound]) -> Any:
-        """The signature that fits with the least conversion; text literals may stand for dates and instants."""
-        best: Any = None
-        for overload in overloads:
-            types = [arg.type for arg in args]
-            found = match(overload, types)
-            params = spread(overload, len(args))
-            if found and any(p.constant and a.scalar is None for p, a in zip(params, args, strict=True)):
-                found = (found[0] + 100, found[1], found[2])  # chosen only to say that a literal is needed
-            if found is None:
-                types = self.adapted(overload, args)
-                found = match(overload, types)
-                found = found and (found[0] + 10, found[1], found[2])
-            if found is not None and (best is None or found[0] < best[0]):
-                best = (found[0], overload, found[1], found[2])
-        return best and best[1:]
-
-    def adapted(self, overload: Any, args: Sequence[Bound]) -> list[Type]:
-        params = spread(overload, len(args)) or ()
-        types = [arg.type for arg in args]
-        times = next((t for t in types if t.name in _TIMES or t.name == "decimal"), None)
-        for at, (param, arg) in enumerate(zip(params, args, strict=False)):
-            wanted = times if len(param.pattern.name) == 1 and times else None
-            if param.pattern.name in _TIMES:
-                wanted = Type(param.pattern.name)
-            if wanted and arg.literal is not None and operators.convert(arg, wanted, self.zone):
-                types[at] = wanted
-        return types
-
     def refuser(self, node: Call) -> Callable[[int, str, str], ExpressionError]:
         return lambda at, reason, remedy: self.error(node.args[at] if node.args else node, reason, remedy)
-
-    def unknown(self, node: Call) -> ExpressionError:
-        name = node.name
-        if name in _AGGREGATES:
-            return self.error(
-                node,
-                f"{name} aggregates rows, an expression sees one row",
-                "use it in a group: stream.by(key).over('1h').features(...)"
-                + {
-                    "min": "; the least of several values is least(a, b)",
-                    "max": "; the greatest is greatest(a, b)",
-                }.get(name, ""),
-            )
-        if name in _WINDOWS:
-            return self.error(
-                node, f"{name} is a window function", "windows are said in a group: stream.by(key).over('1h')"
-            )
-        if name in _IMPURE:
-            return self.error(node, f"{name}() is no function of the row", _IMPURE[name])
-        return self.error(node, f"there is no function {name}", nearest(name, [*functions(), *self.users]))
 
     def user_call(self, user: UserFunction, node: Call) -> Bound:
         args = [self.bind(arg) for arg in node.args]
@@ -484,18 +333,29 @@ class _Binder:
                 node, f"{user.name} takes {len(user.arguments)} arguments, not {len(args)}", user.signature
             )
         for at, (arg, kind) in enumerate(zip(args, user.arguments, strict=True)):
-            found = operators.convert(arg, kind, self.zone)
-            if found is None:
+            converted = operators.convert(arg, kind, self.zone)
+            if converted is None:
                 raise self.error(
                     node.args[at],
                     f"argument {at + 1} of {user.name} is {kind}, not {arg.type}",
                     f"it is {user.signature}",
                 )
-            args[at] = found
+            args[at] = converted
         skipped = any(a.nullable and not o for a, o in zip(args, user.optional, strict=True))
         if not args:
             raise self.error(node, f"{user.name} takes no column", "a row function has at least one argument")
-        return apply(node, user.kernel(), args, user.result, user.nullable or skipped, None)
+        kernel = user.kernel()
+        if all(arg.scalar is not None for arg in args):
+            # a plan runs no user's code, so a call on literals waits for rows too
+            scalars = [arg.scalar for arg in args]
+
+            def run(frame: Frame) -> Any:
+                return pa.repeat(kernel(*scalars)[0], frame[0])
+
+            return Bound(node, user.result, user.nullable or skipped, frozenset(), run, tuple(args), calls=True)
+        found = apply(node, kernel, args, user.result, user.nullable or skipped, None)
+        found.calls = True
+        return found
 
 
 _CAST_REMEDIES = {
@@ -506,61 +366,3 @@ _CAST_REMEDIES = {
     ("duration", "float"): "write epoch(x), its seconds",
     ("int", "duration"): "write to_seconds(n), to_hours(n)...",
 }
-
-
-def _guarded(template: Any, kind: Type) -> Any:
-    if template is None or not (kind in (INT, FLOAT) or kind.name == "decimal"):
-        return template
-    if callable(template):
-        return lambda texts: operators.guard(template(texts), kind)
-    return lambda texts: operators.guard(template.format(*texts), kind)
-
-
-def _nullable(rule: str, args: Sequence[Bound]) -> bool:
-    match rule:
-        case "maybe":
-            return True
-        case "never":
-            return False
-        case "all":
-            return all(arg.nullable for arg in args)
-    return any(arg.nullable for arg in args)
-
-
-_if_else, _fill_false, _fill_true = arrow("if_else"), arrow("coalesce"), arrow("coalesce")
-_false, _true = scalar(False, BOOL), scalar(True, BOOL)
-_invert, _and, _or = arrow("invert"), arrow("and"), arrow("or")
-_equal, _is_null, _xor = arrow("equal"), arrow("is_null"), arrow("xor")
-
-
-def _is_true(values: Any) -> Any:
-    return _fill_false(values, _false)
-
-
-def _is_false(values: Any) -> Any:
-    return _invert(_fill_true(values, _true))
-
-
-def _choose(condition: Any, then: Any, otherwise: Any) -> Any:
-    if isinstance(condition, pa.Scalar):
-        return then if condition.as_py() else otherwise
-    if condition.null_count:
-        condition = _fill_false(condition, _false)
-    return _if_else(condition, then, otherwise)
-
-
-def _same(left: Any, right: Any) -> bool:
-    return bool(left == right)
-
-
-def _different(left: Any, right: Any) -> bool:
-    return bool(left != right)
-
-
-def _distinct_kernel() -> Callable[[Any, Any], Any]:
-    def run(left: Any, right: Any) -> Any:
-        both = _fill_false(_equal(left, right), _false)
-        neither = _and(_is_null(left), _is_null(right))
-        return _invert(_or(both, neither))
-
-    return run

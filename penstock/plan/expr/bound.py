@@ -35,6 +35,7 @@ class Bound:
         template: DuckDB text with {0}, {1}... for the arguments, a function of their texts, or None if there is none.
         scalar: the value of a constant.
         literal: the literal itself, when the node is one; it adapts to the type beside it.
+        calls: True if it calls a user's function, the one thing that can fail.
     """
 
     node: Node
@@ -46,6 +47,7 @@ class Bound:
     template: Template = None
     scalar: pa.Scalar | None = None
     literal: Const | None = None
+    calls: bool = False
 
     @property
     def value(self) -> Any:
@@ -89,7 +91,8 @@ def apply(  # noqa: PLR0917 a bound node has six parts
                 return kernel(*[each(frame) for each in runs])
 
     columns = frozenset().union(*[arg.columns for arg in args]) if args else NO_COLUMNS
-    return Bound(node, kind, nullable, columns, run, tuple(args), template)
+    calls = any(arg.calls for arg in args)
+    return Bound(node, kind, nullable, columns, run, tuple(args), template, calls=calls)
 
 
 def to_duckdb(bound: Bound) -> str | None:

@@ -13,12 +13,13 @@ import pyarrow.compute as pc
 
 from penstock.plan.expr.kernels import INT_MAX, INT_MIN, Kernel, arrow, rowwise, to_float
 from penstock.plan.expr.syntax import duration_text
-from penstock.plan.expr.types import DATE, FLOAT, INT, TEXT, Type
+from penstock.plan.expr.types import DATE, FLOAT, INT, MAX_PRECISION, TEXT, Type
 from penstock.plan.expr.zones import from_local, to_local
 
 __all__ = ["EPOCH", "cast_kernel", "parse_date", "parse_duration", "parse_instant", "rescale"]
 
 EPOCH = datetime(1970, 1, 1)
+_INT = pa.int64()
 _EPOCH_DAY = date(1970, 1, 1).toordinal()
 _NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?\Z", re.ASCII)
 _DATE = re.compile(r"(\d{4})-(\d{2})-(\d{2})\Z", re.ASCII)
@@ -103,11 +104,14 @@ def rescale(target: Type) -> Kernel:
     def exact(value: int | Decimal) -> Any:
         return quantized(Decimal(value), target)
 
+    whole = 19 + target.scale  # the digits of an int at this scale
+    wide = pa.decimal128(whole, target.scale) if whole <= MAX_PRECISION else pa.decimal256(whole, target.scale)
+
     def run(values: Any) -> Any:
         try:
-            return values.cast(kind)
+            return (values.cast(wide) if values.type == _INT else values).cast(kind)
         except pa.ArrowInvalid:
-            source = Type.from_arrow(values.type) if not pa.types.is_decimal256(values.type) else target
+            source = target if pa.types.is_decimal256(values.type) else Type.from_arrow(values.type)
             return rowwise(exact, (source,), target)(values)
 
     return run

@@ -29,6 +29,7 @@ __all__ = [
     "ints",
     "length_of",
     "numpy_float",
+    "numpy_int",
     "one",
     "rowwise",
     "scalar",
@@ -246,6 +247,31 @@ def numpy_float(ufunc: Callable[..., Any]) -> Kernel:
         return clean(pa.array(found, pa.float64(), from_pandas=True))
 
     return run
+
+
+def numpy_int(function: Callable[..., np.ndarray[Any, Any]]) -> Kernel:
+    """A function of NumPy int64 arrays that has a value for every int, as a kernel; null in, null out."""
+
+    def run(*args: Any) -> Any:
+        columns = [arg.cast(_INT64) if arg.type != _INT64 else arg for arg in args]
+        flat = [c.as_py() or 0 if isinstance(c, pa.Scalar) else _without_nulls(c).to_numpy() for c in columns]
+        found = ints(function(*flat))
+        for column in columns:
+            if isinstance(column, pa.Scalar):
+                found = found if column.is_valid else pa.nulls(len(found), _INT64)
+            elif column.null_count:
+                found = _if_else(column.is_valid(), found, _null_int)
+        return found
+
+    return run
+
+
+def _without_nulls(column: Any) -> Any:
+    return column.fill_null(0) if column.null_count else column
+
+
+_INT64 = pa.int64()
+_null_int = pa.nulls(1, _INT64)[0]
 
 
 def vector(values: Any, n: int) -> pa.Array:

@@ -367,7 +367,7 @@ def _temporal(op: str, left: Bound, right: Bound, node: Node, zone: str) -> Boun
             return apply(node, _microseconds(name, minus, a, b, DURATION), (left, right), DURATION, True, text)
         case "date", "+" | "-", "int":
             text = f"TRY({{0}} {op} CAST({{1}} AS INTEGER))"
-            return apply(node, rowwise(exact, (a, b), DATE), (left, right), DATE, True, text)
+            return apply(node, _days(name, exact), (left, right), DATE, True, text)
         case "date", "-", "date":
             days = _days_between
             return apply(node, days, (left, right), INT, left.nullable or right.nullable, "({0} - {1})")
@@ -379,6 +379,20 @@ def _temporal(op: str, left: Bound, right: Bound, node: Node, zone: str) -> Boun
             text = "({0} / {1})"
             return apply(node, kernel, (left, right), FLOAT, True, None if text else text)
     return None
+
+
+def _days(name: str, op: Callable[[int, int], int]) -> Kernel:
+    """A date and a number of days added or subtracted; null outside the range of dates."""
+    fast, slow = arrow(name), rowwise(op, (DATE, INT), DATE)
+    days, wide, date = pa.int32(), pa.int64(), pa.date32()
+
+    def run(left: Any, right: Any) -> Any:
+        try:
+            return fast(left.cast(days).cast(wide), right).cast(days).cast(date)
+        except pa.ArrowInvalid:
+            return slow(left, right)
+
+    return run
 
 
 def _days_between(left: Any, right: Any) -> Any:

@@ -223,3 +223,35 @@ def test_nan_within_lists_maps_and_structs_counts_as_null() -> None:
         assert compile(text, schema).evaluate(batch.slice(1)).to_pylist() == [None], text
     assert compile("list_sum(l)", schema).evaluate(batch).to_pylist() == [1.0, 1.0]
     assert compile("l", schema).evaluate(batch).to_pylist() == [[1.0, None]] * 2
+
+
+def test_a_branch_of_case_calls_a_users_function_only_on_its_rows() -> None:
+    function = UserFunction("inverse", (FLOAT,), (False,), FLOAT, False, lambda x: 1 / x)
+    rows = pa.Table.from_pylist([ROW | {"b": b} for b in (0.0, 2.0, None, -4.0)], schema=SCHEMA.arrow)
+    text = "CASE WHEN b = 0 THEN -1.0 WHEN b > 0 THEN CASE WHEN b > 1 THEN inverse(b) END ELSE inverse(b) + 1 END"
+    expression = compile(text, SCHEMA, {"inverse": function})
+    assert expression.evaluate(rows).to_pylist() == [-1.0, 0.5, None, 0.75]
+    assert expression.columns == {"b"}
+    assert len(expression.evaluate(rows.slice(0, 0))) == 0
+
+
+def test_a_users_function_of_literals_runs_with_the_rows() -> None:
+    calls: list[float] = []
+
+    def seen(x: float) -> float:
+        calls.append(x)
+        return x
+
+    function = UserFunction("seen", (FLOAT,), (False,), FLOAT, False, seen)
+    expression = compile("seen(2) + b", SCHEMA, {"seen": function})
+    assert calls == []
+    rows = pa.Table.from_pylist([ROW, ROW], schema=SCHEMA.arrow)
+    assert expression.evaluate(rows).to_pylist() == [3.5, 3.5]
+
+
+@pytest.mark.parametrize("items", ["1, 2, 3, 4", "1, 2, NULL, 4, 9", "1.5, 2, 3, 4", "9, 8, 7, 6, b"])
+def test_a_long_list_of_values_is_as_its_comparisons(items: str) -> None:
+    rows = pa.Table.from_pylist([ROW | {"a": a} for a in (1, 3, None, 9)], schema=SCHEMA.arrow)
+    spelled = " OR ".join(f"a = {item.strip()}" for item in items.split(","))
+    found = compile(f"a IN ({items})", SCHEMA).evaluate(rows)
+    assert found.to_pylist() == compile(spelled, SCHEMA).evaluate(rows).to_pylist()

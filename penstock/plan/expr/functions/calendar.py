@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from penstock.plan.expr.casts import EPOCH
 from penstock.plan.expr.formats import check_format, format_local, parse_local
 from penstock.plan.expr.functions.time import instant_sql, local_sql, zone_at
-from penstock.plan.expr.kernels import Kernel, arrow, rowwise
+from penstock.plan.expr.kernels import INT_MIN, Kernel, arrow, numpy_int, rowwise
 from penstock.plan.expr.registry import Family, Site
 from penstock.plan.expr.types import DATE, DURATION, INSTANT, INT, TEXT
 from penstock.plan.expr.zones import UTC, from_local, to_local
@@ -81,7 +81,16 @@ def _bucket(site: Site) -> Kernel:
     width = site.constants[0] // _US
     if width < 1:
         raise site.refuse(0, "a bucket has a positive width", "write time_bucket(15min, x)")
-    return rowwise(lambda us: us - us % width, (INSTANT,), INSTANT)
+    floor, exact = numpy_int(lambda us: us - us % width), rowwise(lambda us: us - us % width, (INSTANT,), INSTANT)
+    instant, least = INSTANT.arrow, arrow("min")
+
+    def run(values: Any) -> Any:
+        first = least(values.cast(_INT)).as_py()
+        if first is not None and first < INT_MIN + width:
+            return exact(values)  # a bucket may begin before the first instant there is
+        return floor(values).cast(instant)
+
+    return run
 
 
 _add(
@@ -93,30 +102,39 @@ _add(
 )
 
 
-def _month_number(day: int) -> int:
-    at = date.fromordinal(day + _EPOCH_DAY)
-    return at.year * 12 + at.month - 1
+def _months(days: Any) -> Any:
+    """Months since January of the year 0 of days since 1970; by the civil calendar of 400-year cycles."""
+    # years begin in March, so that a leap day ends one (Howard Hinnant, chrono-compatible low-level date algorithms)
+    shifted = days + 719_468
+    cycle = shifted // 146_097
+    of_cycle = shifted - cycle * 146_097
+    year = (of_cycle - of_cycle // 1460 + of_cycle // 36_524 - of_cycle // 146_096) // 365
+    of_year = of_cycle - (365 * year + year // 4 - year // 100)
+    month = (5 * of_year + 2) // 153
+    return (year + cycle * 400) * 12 + month + 2
 
 
-_COUNTS: dict[str, Callable[[int], int]] = {
+_COUNTS: dict[str, Callable[[Any], Any]] = {
     "day": lambda day: day,
     "week": lambda day: (day + 3) // 7,
-    "month": _month_number,
-    "quarter": lambda day: _month_number(day) // 3,
-    "year": lambda day: _month_number(day) // 12,
+    "month": _months,
+    "quarter": lambda day: _months(day) // 3,
+    "year": lambda day: _months(day) // 12,
 }
 
 
 def _diff_dates(unit: str) -> Kernel:
     count = _COUNTS[unit]
-    return rowwise(lambda a, b: count(b) - count(a), (DATE, DATE), INT)
+    run = numpy_int(lambda a, b: count(b) - count(a))
+    days = pa.int32()
+    return lambda a, b: run(a.cast(days), b.cast(days))
 
 
 def _diff_instants(site: Site) -> Kernel:
     unit = _unit(site, True)
     if unit in _CLOCK_UNITS:
         size = _CLOCK_UNITS[unit]
-        return rowwise(lambda a, b: b // size - a // size, (INSTANT, INSTANT), INT)
+        return numpy_int(lambda a, b: b // size - a // size)
     local, count = to_local(zone_at(site, 3)), _diff_dates(unit)
     day = pa.date32()
     return lambda a, b: count(local(a).cast(day, safe=False), local(b).cast(day, safe=False))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from penstock.plan.expr.access import map_at
+from penstock.plan.expr.access import entry_count, entry_lists, map_at, map_has
 from penstock.plan.expr.kernels import rowwise
 from penstock.plan.expr.registry import Family
 
@@ -23,15 +23,17 @@ _add(
     rule="null where there is no such key",
     aliases=("map_extract_value",),
 )
-_add("cardinality(map<K, V>) -> int", "Number of entries.", row=len)
-_add("map_keys(map<K, V>) -> list<K>", "The keys, in order.", row=lambda pairs: [key for key, _ in pairs])
+_add("cardinality(map<K, V>) -> int", "Number of entries.", kernel=entry_count)
+_add("map_keys(map<K, V>) -> list<K>", "The keys, in order.", kernel=lambda maps: entry_lists(maps, True))
 _add(
-    "map_values(map<K, V>) -> list<V>", "The values, in the order of the keys.", row=lambda pairs: [v for _, v in pairs]
+    "map_values(map<K, V>) -> list<V>",
+    "The values, in the order of the keys.",
+    kernel=lambda maps: entry_lists(maps, False),
 )
 _add(
     "map_contains(map<K, V>, K) -> bool",
     "True if the key occurs.",
-    row=lambda pairs, wanted: any(key == wanted for key, _ in pairs),
+    kernel=map_has,
 )
 
 

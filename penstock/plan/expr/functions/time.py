@@ -8,9 +8,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from penstock.plan.expr.kernels import Kernel, arrow, rowwise, to_float
+from penstock.plan.expr.kernels import Kernel, arrow, numpy_int, rowwise, to_float
 from penstock.plan.expr.registry import Family, Site
-from penstock.plan.expr.types import DATE, DURATION, INT, TEXT
+from penstock.plan.expr.types import DATE, INT, TEXT
 from penstock.plan.expr.zones import check_zone, to_local
 
 __all__ = ["DAYS", "MONTHS", "PARTS", "TIME", "instant_sql", "local_sql", "zone_at"]
@@ -63,8 +63,8 @@ def _field(name: str, options: Any = None) -> Kernel:
 
 
 def _of_minute(unit: int) -> Kernel:
-    run = rowwise(lambda us: us % 60_000_000 // unit, (DURATION,), INT)
-    return lambda local: run(local.cast(_LOCAL).cast(_INT).cast(DURATION.arrow))
+    run = numpy_int(lambda us: us % 60_000_000 // unit)
+    return lambda local: run(local.cast(_LOCAL))
 
 
 _iso = arrow("iso_calendar")
@@ -196,7 +196,7 @@ def _seconds(values: Any) -> Any:
     return _divide(to_float(values.cast(_INT)), 1e6)
 
 
-_milliseconds = rowwise(lambda us: us // 1000, (INT,), INT)
+_milliseconds = numpy_int(lambda us: us // 1000)
 _add("epoch(instant) -> float", "Seconds since 1970; of a duration, its seconds.", kernel=_seconds)
 _add("epoch(duration) -> float", kernel=_seconds)
 _add("epoch_us(instant) -> int", "Microseconds since 1970; of a duration, its microseconds.", kernel=_microseconds)
