@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from penstock.engine.history.answers import Status
+from penstock.engine.history.explain import Explanation, Reason
 from penstock.engine.history.history import History, Places
 from penstock.engine.history.results import Result
 from penstock.engine.history.run import Progress
@@ -11,11 +12,13 @@ from penstock.engine.history.sources import ArrowRows, BatchRows, LogRows, Parqu
 __all__ = [
     "ArrowRows",
     "BatchRows",
+    "Explanation",
     "History",
     "LogRows",
     "ParquetRows",
     "Places",
     "Progress",
+    "Reason",
     "Resolver",
     "Result",
     "Rows",

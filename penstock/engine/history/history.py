@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from penstock.clock import Clock, WallClock
+from penstock.engine.history.explain import Explanation, explain
 from penstock.engine.history.frame import column, full, instants_us, int64, replace_column
 from penstock.engine.history.knowledge import log_name
 from penstock.engine.history.lookups import NUMBER, A, Q, Said, lookup_of_group, read_columns, read_lookup
@@ -179,6 +180,36 @@ class History:
         keys = keys.append_column("q", pa.repeat(pa.scalar(q_us, pa.int64()), keys.num_rows))
         keys = keys.append_column("a", pa.repeat(pa.scalar(known, pa.int64()), keys.num_rows))
         return self.group(plan, keys, a="a")
+
+    def explain(
+        self, column: str, key: Mapping[str, Any], q_us: int, *, a_us: int | None = None, limit: int = 1_000
+    ) -> Explanation:
+        """The rows behind one value of a group, and those that did not count, each with its reason.
+
+        Args:
+            column: `group.column`.
+            key: by the names of the group's keys.
+            limit: how many rows that did not count are listed, the newest.
+
+        Raises:
+            EngineError: there is no such group or column.
+        """
+        name, _, output = column.rpartition(".")
+        plan, known = self._group(name), q_us if a_us is None else a_us
+        run = self._run([plan], 0)
+        try:
+            rows, left_out, (left_us, right_us) = explain(
+                run, KeyedReads(), plan, output, key, q=q_us, a=known, limit=limit
+            )
+        finally:
+            run.close()
+        values = {n: key.get(called, key.get(n)) for n, called in zip(plan.keys, plan.key_names, strict=True)}
+        kinds = dict(zip(plan.keys, plan.key_types, strict=True))
+        asked: dict[str, Any] = {n: pa.array([value], kinds[n].arrow) for n, value in values.items()}
+        asked |= {"_asked_at": pa.array([q_us]), "_known_at": pa.array([known])}
+        answer = self.group(plan, pa.table(asked), q="_asked_at", a="_known_at").table(statuses=True)
+        found = answer.to_pylist()[0]
+        return Explanation(found[output], found[f"{output}:status"], left_us, right_us, rows, left_out)
 
     def _result(
         self,

@@ -19,9 +19,9 @@ from penstock.semantics.columns import (
     OP_DELETE,
     PARTITION,
 )
-from penstock.semantics.versions import ACCEPTED, NO_ID, accept
+from penstock.semantics.versions import ACCEPTED, NO_ID, Decisions, accept
 
-__all__ = ["decided", "id_codes", "resolved"]
+__all__ = ["decided", "decisions_of", "id_codes", "resolved"]
 
 Int64 = NDArray[np.int64]
 
@@ -35,16 +35,21 @@ def id_codes(table: pa.Table) -> Int64:
 
 def decided(plan: SourcePlan, table: pa.Table) -> pa.Table:
     """The rows that the door of a stream accepts, in order of arrival: no duplicates, no deletes of unknown ids."""
+    table, decisions = decisions_of(plan, table)
+    kept = decisions.kind == ACCEPTED
+    if OP in table.column_names:
+        table = replace_column(table, OP, pa.array(decisions.op))
+    return table if kept.all() else table.filter(pa.array(kept))
+
+
+def decisions_of(plan: SourcePlan, table: pa.Table) -> tuple[pa.Table, Decisions]:
+    """The rows in order of arrival, and what the door decides of each."""
     known, offset = system(table, KNOWN_TIME), system(table, OFFSET)
     if bool((known[1:] < known[:-1]).any()):
         table = table.take(pa.array(np.lexsort((offset, known))))
         known = system(table, KNOWN_TIME)
     ops = system(table, OP).astype(np.int8)
-    decisions = accept(id_codes(table), ops, known, plan.dedup_us)
-    kept = decisions.kind == ACCEPTED
-    if OP in table.column_names:
-        table = replace_column(table, OP, pa.array(decisions.op))
-    return table if kept.all() else table.filter(pa.array(kept))
+    return table, accept(id_codes(table), ops, known, plan.dedup_us)
 
 
 def resolved(plan: SourcePlan, table: pa.Table) -> pa.Table:
