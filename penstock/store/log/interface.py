@@ -350,6 +350,10 @@ class Log(Protocol):
         """Several appends in one commit: all or none."""
         ...
 
+    def wait(self, positions: Sequence[Position], timeout_s: float | None = None) -> bool:
+        """Waits until a topic has a row beyond its position; whether one has."""
+        ...
+
     def close(self) -> None:
         """Lets go of the log; its topics are of no use after that."""
         ...

@@ -1,0 +1,402 @@
+"""The plan on one interval of known time after the other: rows through, state in, answers at a row's own position."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from penstock.engine.live.asof import AsOfState
+from penstock.engine.live.frame import OP_DROP, Frame, Int64s, Origin, set_column
+from penstock.engine.live.groups import GroupState, LayoutState, horizon_us
+from penstock.engine.live.interner import Interner
+from penstock.engine.live.joins import JoinState
+from penstock.engine.live.keyed import FOREVER, Applied, id_hashes
+from penstock.plan.ir import (
+    AsOfPlan,
+    ComputePlan,
+    EnrichPlan,
+    FilterPlan,
+    GroupPlan,
+    JoinPlan,
+    LookupPlan,
+    RelationPlan,
+    SourcePlan,
+)
+from penstock.semantics.columns import EVENT_TIME, KNOWN_TIME, OP, OP_INSERT, OP_NAMES
+
+__all__ = ["Flow", "Interval", "Roots", "inputs_of", "origin_of", "relations_of"]
+
+
+def inputs_of(relation: RelationPlan) -> tuple[RelationPlan, ...]:
+    """The relations that one is made from, those behind its lookup included."""
+    match relation:
+        case SourcePlan():
+            return ()
+        case JoinPlan():
+            return (relation.observation, relation.outcome)
+        case EnrichPlan():
+            source = relation.lookup.source
+            return (relation.input, source.relation if isinstance(source, AsOfPlan) else source)
+    return (relation.input,)
+
+
+def relations_of(wanted: Sequence[RelationPlan]) -> list[RelationPlan]:
+    """All relations behind the wanted ones and these themselves, each after its inputs, each once."""
+    found: dict[str, RelationPlan] = {}
+
+    def visit(relation: RelationPlan) -> None:
+        if relation.fingerprint not in found:
+            for before in inputs_of(relation):
+                visit(before)
+            found[relation.fingerprint] = relation
+
+    for relation in wanted:
+        visit(relation)
+    return list(found.values())
+
+
+def origin_of(relation: RelationPlan) -> Origin:
+    """The log whose positions a relation's rows have."""
+    match relation:
+        case SourcePlan():
+            corrected = relation.op is not None and relation.kind == "stream"
+            return Origin(relation.name.name, corrected, relation.corrected_us, relation.kind == "table")
+        case JoinPlan():
+            below = origin_of(relation.observation)
+            return Origin(relation.name.name, below.corrected, below.horizon_us)
+    return origin_of(relation.input)
+
+
+@dataclass(frozen=True, slots=True)
+class Roots:
+    """Which root of the arena holds what: names in the order of the roots, from 1; root 0 interns values."""
+
+    names: tuple[str, ...]
+
+    def of(self, name: str) -> int:
+        """The root of a group, join or as-of read."""
+        return self.names.index(name) + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """What is known of an interval before it runs: all in the journal, so that it runs again alike.
+
+    Attributes:
+        number: of the batch.
+        former_us: all rows known at or before it were in intervals before.
+        frontier_us: all rows known at or before it are in this one or were before.
+    """
+
+    number: int
+    former_us: int
+    frontier_us: int
+
+
+@dataclass
+class _Ranks:
+    """How far a log's ranks have come, and the known times of this interval's rows."""
+
+    last: int = FOREVER
+    former: int = FOREVER
+    known: Int64s | None = None
+    rank: Int64s | None = None
+
+    def at(self, known_us: Int64s) -> Int64s:
+        """The greatest rank of the log's rows known at each instant, none of which lies before this interval."""
+        if self.known is None or self.rank is None or not len(self.known):
+            return np.full(len(known_us), self.last, np.int64)
+        padded = np.concatenate([[self.former], self.rank]).astype(np.int64)
+        found: Int64s = padded[np.searchsorted(self.known, known_us, side="right")]
+        return found
+
+
+class Flow:
+    """Every state of a job, and how rows go through them.
+
+    Args:
+        wanted: relations whose rows or state are asked for.
+        asofs: as-of reads that are served online though no relation reads them, with the columns read.
+    """
+
+    def __init__(
+        self,
+        wanted: Sequence[RelationPlan],
+        asofs: Mapping[str, tuple[AsOfPlan, tuple[str, ...]]],
+        handle: Any,
+    ) -> None:
+        self.relations = relations_of([*wanted, *(plan.relation for plan, _ in asofs.values())])
+        reads = _reads(self.relations, asofs)
+        names = [r.name.name for r in self.relations if isinstance(r, GroupPlan | JoinPlan)]
+        self.roots = Roots((*names, *reads))
+        self.interner = Interner(handle, 0)
+        self.groups = {
+            r.fingerprint: GroupState(r, handle, self.roots.of(r.name.name), self.interner)
+            for r in self.relations
+            if isinstance(r, GroupPlan)
+        }
+        self.joins = {
+            r.fingerprint: JoinState(r, handle, self.roots.of(r.name.name), self.interner)
+            for r in self.relations
+            if isinstance(r, JoinPlan)
+        }
+        self.asofs = {
+            name: AsOfState(plan, columns, handle, self.roots.of(name), self.interner)
+            for name, (plan, columns) in reads.items()
+        }
+        self.ranks: dict[str, _Ranks] = {}
+        self.newest_us: dict[str, int] = {}
+        self._as_rows = self._read_as_rows()
+
+    def advance(
+        self, sources: Mapping[str, pa.RecordBatch], interval: Interval, emit: frozenset[str] = frozenset()
+    ) -> dict[str, Frame]:
+        """Runs an interval; the frames of the relations in `emit` (by fingerprint).
+
+        Args:
+            sources: by name of the source, its rows of the interval by (k, partition, offset).
+        """
+        frames: dict[str, Frame] = {}
+        for relation in self.relations:
+            frames[relation.fingerprint] = self._run(relation, frames, sources, interval, emit)
+        self._forget(interval)
+        return {fingerprint: frames[fingerprint] for fingerprint in emit}
+
+    def _run(
+        self,
+        relation: RelationPlan,
+        frames: Mapping[str, Frame],
+        sources: Mapping[str, pa.RecordBatch],
+        interval: Interval,
+        emit: frozenset[str],
+    ) -> Frame:
+        match relation:
+            case SourcePlan():
+                frame = self._ranked(_source_rows(relation, sources[relation.name.name]), origin_of(relation))
+            case FilterPlan():
+                frame = _filtered(relation, frames[relation.input.fingerprint])
+            case ComputePlan():
+                frame = frames[relation.input.fingerprint]
+                for name, expression in relation.columns:
+                    frame = frame.with_batch(set_column(frame.batch, name, expression.evaluate(frame.batch)))
+            case EnrichPlan():
+                frame = self._enriched(relation, frames[relation.input.fingerprint])
+            case JoinPlan():
+                frame = self._joined(relation, frames, interval)
+            case GroupPlan():
+                rows = frames[relation.input.fingerprint]
+                self._apply(
+                    self.groups[relation.fingerprint], relation.keys, rows, interval, self._cutoff(relation, interval)
+                )
+                wanted = relation.fingerprint in emit or relation.fingerprint in self._as_rows
+                frame = self._featured(relation, rows) if wanted else rows
+        for name, state in self.asofs.items():
+            if state.plan.relation.fingerprint == relation.fingerprint:
+                self._apply(self.asofs[name].state, state.plan.keys, frame, interval, FOREVER)
+        return frame
+
+    def _read_as_rows(self) -> set[str]:
+        """Groups whose rows, not only their state, some relation takes in."""
+        found = set()
+        for relation in self.relations:
+            match relation:
+                case JoinPlan():
+                    found |= {relation.observation.fingerprint, relation.outcome.fingerprint}
+                case SourcePlan():
+                    pass
+                case _:
+                    found.add(relation.input.fingerprint)
+        return found | {state.plan.relation.fingerprint for state in self.asofs.values()}
+
+    def _ranked(self, batch: pa.RecordBatch, origin: Origin) -> Frame:
+        ranks = self.ranks.setdefault(origin.name, _Ranks())
+        known = batch.column(KNOWN_TIME).to_numpy()
+        n = len(known)
+        ranks.former = ranks.last
+        steps = np.arange(n, dtype=np.int64)
+        # rank[i] = max(rank[i - 1] + 1, known[i]), all at once
+        rank = np.maximum.accumulate(known - steps) + steps if n else np.zeros(0, np.int64)
+        if n and ranks.last != FOREVER:
+            rank = np.maximum(rank, ranks.last + 1 + steps)
+        ranks.known, ranks.rank = known, rank
+        ranks.last = int(rank[-1]) if n else ranks.last
+        if n:
+            newest_us = int(batch.column(EVENT_TIME).to_numpy().max())
+            self.newest_us[origin.name] = max(newest_us, self.newest_us.get(origin.name, newest_us))
+        return Frame(batch, rank, origin)
+
+    def _enriched(self, relation: EnrichPlan, frame: Frame) -> Frame:
+        columns = self.lookup(relation.lookup, frame)
+        batch = frame.batch
+        for name, values in columns.items():
+            batch = set_column(batch, name, values)
+        return frame.with_batch(batch)
+
+    def lookup(self, lookup: LookupPlan, frame: Frame) -> dict[str, pa.Array]:
+        """What a lookup says to each row at q = t and its own position."""
+        source = lookup.source
+        keys = [frame.batch.column(name) for name in lookup.keys]
+        read = source.relation if isinstance(source, AsOfPlan) else source.input
+        below = origin_of(read)
+        a = frame.rank if below.name == frame.origin.name else self.ranks[below.name].at(frame.known)
+        if isinstance(source, AsOfPlan):
+            found = self.asofs[_read_name(source)].query(_alike(keys, source), frame.t, a).columns
+        else:
+            state = self.groups[source.fingerprint]
+            found = state.query(_alike(keys, source), frame.t, a, own=below.name == frame.origin.name).columns
+        pairs = zip(lookup.columns, lookup.outputs.columns, strict=True)
+        return {output.name: found[column] for column, output in pairs}
+
+    def _featured(self, relation: GroupPlan, rows: Frame) -> Frame:
+        keys = [rows.batch.column(name) for name in relation.keys]
+        found = self.groups[relation.fingerprint].query(keys, rows.t, rows.rank, own=True)
+        batch = rows.batch
+        for name, values in found.columns.items():
+            batch = set_column(batch, f"{relation.name.name}.{name}", values)
+        return rows.with_batch(batch)
+
+    def _joined(self, relation: JoinPlan, frames: Mapping[str, Frame], interval: Interval) -> Frame:
+        state = self.joins[relation.fingerprint]
+        outcomes, observed = frames[relation.outcome.fingerprint], frames[relation.observation.fingerprint]
+        cutoff = interval.former_us - state.reach_us() - _LATEST_US
+        self._apply(state.outcomes, relation.on, outcomes, interval, cutoff)
+        state.observe(observed)
+        made = state.close(interval.frontier_us)
+        origin = origin_of(relation)
+        if made is None:
+            made = _empty_like(observed.batch, relation)
+        return self._ranked(made, origin)
+
+    def _apply(self, state: LayoutState, keys: Sequence[str], frame: Frame, interval: Interval, cutoff_us: int) -> None:
+        """Adds the rows of a frame to a state under their keys."""
+        if not len(frame):
+            return
+        columns = [frame.batch.column(name) for name in keys]
+        keep = frame.stands if not frame.origin.table else np.not_equal(frame.op, OP_DROP)
+        records, _ = state.keyed.find(columns, create=True)
+        former = self.ranks[frame.origin.name].former
+        state.keyed.apply(
+            Applied(
+                records=records,
+                t=frame.t,
+                rank=frame.rank,
+                known=frame.known,
+                keep=keep,
+                slots=state.encode(frame.batch),
+                ids=id_hashes(frame.ids, frame.partition) if frame.origin.corrected else None,
+                corrected_us=frame.origin.horizon_us,
+                cutoff_us=cutoff_us,
+                settled=former,
+            )
+        )
+
+    def _cutoff(self, plan: GroupPlan, interval: Interval) -> int:
+        """Rows of a group before this instant are covered by no query that state must answer.
+
+        While rows of long ago are only now becoming known, their own instants hold it back.
+        """
+        reach = horizon_us(plan.layout)
+        newest_us = self.newest_us.get(origin_of(plan).name)
+        if reach is None or newest_us is None:
+            return FOREVER
+        return min(interval.former_us, newest_us) - plan.observations_late_us - reach
+
+    def _forget(self, interval: Interval) -> None:
+        """Sweeps a few shards of every state, round and round."""
+        first = interval.number * _SHARDS_A_BATCH % 1024
+        for relation in self.relations:
+            if isinstance(relation, GroupPlan):
+                cutoff = self._cutoff(relation, interval)
+                if cutoff != FOREVER:
+                    settled = self.ranks[origin_of(relation).name].former
+                    self.groups[relation.fingerprint].keyed.sweep(first, _SHARDS_A_BATCH, cutoff, settled)
+            elif isinstance(relation, JoinPlan):
+                state = self.joins[relation.fingerprint]
+                cutoff = interval.former_us - state.reach_us() - _LATEST_US
+                state.outcomes.keyed.sweep(first, _SHARDS_A_BATCH, cutoff, FOREVER)
+
+    def due_us(self) -> int | None:
+        """When the next waiting observation closes; None where none waits."""
+        found = [due for state in self.joins.values() if (due := state.due_us()) is not None]
+        return min(found, default=None)
+
+    def waiting(self) -> dict[str, bytes]:
+        """The open observations of every join, by its name, for a checkpoint."""
+        return {state.plan.name.name: state.to_bytes() for state in self.joins.values()}
+
+    def facts(self) -> dict[str, Any]:
+        """What a checkpoint keeps beside the arena, as plain data; open observations go apart."""
+        ranks = {name: ranks.last for name, ranks in self.ranks.items()}
+        return {"ranks": ranks, "newest_us": dict(self.newest_us)}
+
+    def restore(self, facts: Mapping[str, Any], waiting: Mapping[str, bytes]) -> None:
+        """Takes back what `facts` and `waiting` gave."""
+        for state in self.joins.values():
+            state.from_bytes(waiting[state.plan.name.name])
+        self.ranks = {name: _Ranks(last=int(last), former=int(last)) for name, last in facts["ranks"].items()}
+        self.newest_us = dict(facts["newest_us"])
+
+
+_SHARDS_A_BATCH = 4
+_LATEST_US = 86_400_000_000
+"""How late an observation of a join may come and still find outcomes in state."""
+
+
+def _reads(
+    relations: Sequence[RelationPlan], asofs: Mapping[str, tuple[AsOfPlan, tuple[str, ...]]]
+) -> dict[str, tuple[AsOfPlan, tuple[str, ...]]]:
+    """All as-of reads by name, each with every column that someone reads."""
+    found: dict[str, tuple[AsOfPlan, tuple[str, ...]]] = {}
+
+    def add(plan: AsOfPlan, columns: Sequence[str]) -> None:
+        name = _read_name(plan)
+        _, former = found.get(name, (plan, ()))
+        found[name] = (plan, tuple(dict.fromkeys((*former, *columns))))
+
+    for relation in relations:
+        if isinstance(relation, EnrichPlan) and isinstance(relation.lookup.source, AsOfPlan):
+            add(relation.lookup.source, relation.lookup.columns)
+    for plan, columns in asofs.values():
+        add(plan, columns)
+    return found
+
+
+def _read_name(plan: AsOfPlan) -> str:
+    return f"asof:{plan.fingerprint}"
+
+
+def _alike(keys: Sequence[pa.Array], source: AsOfPlan | GroupPlan) -> list[pa.Array]:
+    kinds = [kind.arrow for kind in source.key_types]
+    return [key if key.type == kind else key.cast(kind) for key, kind in zip(keys, kinds, strict=True)]
+
+
+def _source_rows(relation: SourcePlan, batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Rows of a source; those of a table say by its own column what they do, as they have no id."""
+    if relation.kind != "table" or relation.op is None:
+        return batch
+    said = pc.utf8_lower(batch.column(relation.op).cast(pa.string()))
+    op = pc.fill_null(pc.index_in(said, pa.array(OP_NAMES)), OP_INSERT).cast(pa.int8())
+    return set_column(batch, OP, op)
+
+
+def _filtered(relation: FilterPlan, frame: Frame) -> Frame:
+    condition = pc.fill_null(relation.condition.evaluate(frame.batch), False)
+    passes: npt.NDArray[np.bool_] = np.asarray(condition)
+    if not frame.origin.corrected and not frame.origin.table:
+        return frame if passes.all() else frame.take(passes)
+    op = np.where(frame.stands & ~passes, np.int8(OP_DROP), frame.op).astype(np.int8)
+    return frame.with_batch(set_column(frame.batch, OP, pa.array(op)))
+
+
+def _empty_like(batch: pa.RecordBatch, relation: JoinPlan) -> pa.RecordBatch:
+    """No rows, with the columns of a join."""
+    batch = batch.slice(0, 0)
+    for reducer in relation.reducers:
+        batch = set_column(batch, reducer.name, pa.nulls(0, reducer.type.arrow))
+    return batch

@@ -1,0 +1,243 @@
+"""The state of one feature group: rows in, features out, at any instant and known position. For writers and readers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from penstock.algebra.layout import Layout, Measure, Op, Output, SlotKind, WindowKind
+from penstock.algebra.measures import Groups, Reader, measure_groups
+from penstock.algebra.monoids import arguments
+from penstock.algebra.program import Mask, compile_program, slow_outputs
+from penstock.algebra.table import Column, Rows
+from penstock.engine.history.slots import flatten, to_arrow
+from penstock.engine.live.interner import Interner
+from penstock.engine.live.keyed import Found, KeyedState, Slots
+from penstock.plan.expr.types import Type
+from penstock.plan.ir import GroupPlan
+from penstock.semantics.windows import edges_us
+
+__all__ = ["Features", "GroupState", "LayoutState", "SlotValue", "horizon_us"]
+
+Int64s = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """Answers to queries.
+
+    Attributes:
+        columns: by output name, in the output's type.
+        statuses: by output name, a `Status` code per query.
+        seen: whether any row of the key counts in any window.
+    """
+
+    columns: dict[str, pa.Array]
+    statuses: dict[str, npt.NDArray[np.uint8]]
+    seen: npt.NDArray[np.bool_]
+
+
+class SlotValue(Protocol):
+    """What computes a slot: an expression, or a column as it is."""
+
+    @property
+    def type(self) -> Type:
+        """The type of its values."""
+        ...
+
+    @property
+    def nullable(self) -> bool:
+        """Whether they may be null."""
+        ...
+
+    def evaluate(self, table: pa.RecordBatch) -> Any:
+        """One value per row."""
+        ...
+
+
+class LayoutState:
+    """Keyed series under a layout, with Arrow values on the outside.
+
+    Args:
+        slots: one expression per slot of the layout, over the input's columns.
+        instants: whether queries ask about known times rather than ranks.
+        customs: users' own aggregates by name.
+    """
+
+    def __init__(
+        self,
+        handle: Any,
+        root: int,
+        layout: Layout,
+        slots: Sequence[SlotValue],
+        interner: Interner,
+        *,
+        reader: bool = False,
+        instants: bool = False,
+        customs: dict[str, Any] | None = None,
+    ) -> None:
+        self.layout, self.slots, self._interner = layout, slots, interner
+        self._customs = customs or {}
+        self._wide, self._counters = _widened(layout, slots)
+        nullable = [slot.nullable for slot in slots]
+        program = compile_program(self._wide, nullable=nullable, outputs=range(len(self._wide.outputs)))
+        self.keyed = KeyedState(handle, program, root, reader=reader, instants=instants)
+        self._slow = slow_outputs(layout)
+
+    def encode(self, rows: pa.RecordBatch) -> Slots:
+        """Slot values of rows of the group's input."""
+        values: list[npt.NDArray[Any] | None] = []
+        valid: list[npt.NDArray[np.bool_] | None] = []
+        for expression, slot in zip(self.slots, self.layout.slots, strict=True):
+            made = expression.evaluate(rows)
+            if isinstance(made, pa.ChunkedArray):
+                made = made.combine_chunks()
+            if slot.kind is SlotKind.CODE:
+                values.append(self._interner.codes(made))
+                valid.append(np.asarray(made.is_valid()) if made.null_count else None)
+            else:
+                flat, flags, _ = flatten(made, slot.kind)
+                values.append(flat)
+                valid.append(flags)
+        return Slots(values, valid)
+
+    def query(self, keys: Sequence[pa.Array], q: Int64s, a: Int64s, *, own: bool = False) -> Features:
+        """The features of keys at instants `q`, knowing `a` (ranks, or known times where the state keeps those).
+
+        Args:
+            own: the row with t = q and rank a counts, where the layout includes it.
+        """
+        records, hashes = self.keyed.find(keys, create=False)
+        own = own and self.layout.include_self
+        calendar = self._calendar(q)
+        made = self.keyed.query(records, hashes, q, a, own=own, calendar=calendar)
+        program = self.keyed.program
+        found = {self._wide.outputs[o].name: column for o, column in zip(program.outputs, made, strict=True)}
+        seen = np.zeros(q.size, np.bool_)
+        for name in self._counters:
+            seen |= found[name].values > 0
+        for window in sorted({self.layout.outputs[i].window for i in self._slow}):
+            place = program.windows.index(window)
+            limit = self._enough(window)
+            rows = self.keyed.select(records, hashes, q, a, place, limit=limit, own=own, calendar=calendar)
+            found |= self._measured(window, rows, q)
+        columns, statuses = {}, {}
+        for output in self.layout.outputs:
+            column = self._decoded(output, found[output.name])
+            columns[output.name] = to_arrow(column, output.type)
+            statuses[output.name] = column.status
+        return Features(columns, statuses, seen)
+
+    def _calendar(self, q: Int64s) -> Int64s | None:
+        windows = [self._wide.windows[i] for i in self.keyed.program.calendar]
+        if not windows:
+            return None
+        lefts = [edges_us(q, kind="calendar", offset_us=w.offset_us, unit=w.unit, zone=w.zone)[0] for w in windows]
+        return np.concatenate(lefts)
+
+    def _enough(self, window: int) -> int:
+        """How many of the newest rows do for last_n alone, when no row is passed over; else all of them."""
+        measures = [self.layout.measures[o.measure] for o in self.layout.outputs if o.window == window]
+        measures = [m for m in measures if _is_slow(self.layout, m)]
+        for m in measures:
+            complete = any(not self.slots[slot].nullable for slot in arguments(m))
+            if m.op is not Op.LAST_N or m.where is not None or m.per is not None or not complete:
+                return -1
+        return max(m.n for m in measures)
+
+    def _measured(self, window: int, found: Found, q: Int64s) -> dict[str, Column]:
+        rows, dictionaries = self._plain(found)
+        reader = Reader(self.layout, replace(rows, dictionaries=dictionaries), self._customs)
+        at = q - self.layout.windows[window].offset_us
+        groups = Groups(found.offsets, np.arange(found.t.size, dtype=np.int64), at)
+        outputs = [self.layout.outputs[i] for i in self._slow if self.layout.outputs[i].window == window]
+        return {o.name: measure_groups(reader, self.layout.measures[o.measure], o.type, groups) for o in outputs}
+
+    def _plain(self, found: Found) -> tuple[Rows, list[pa.Array | None]]:
+        """Found rows as the algebra reads rows: nulls out of the mask bits, codes out of the arena."""
+        masks = {mask: i for i, mask in enumerate(self.keyed.program.masks)}
+        values: list[npt.NDArray[Any] | None] = []
+        valid: list[npt.NDArray[np.bool_] | None] = []
+        dictionaries: list[pa.Array | None] = []
+        for i, slot in enumerate(self.layout.slots):
+            stored, flags = found.values[i], _bits(found.mask, masks.get(Mask(valid=i)))
+            if stored is None:
+                stored = _bits(found.mask, masks.get(Mask(where=i)))
+                flags = None
+            dictionary = None
+            if slot.kind is SlotKind.CODE and stored is not None:
+                kind = self.slots[i].type.arrow
+                dictionary, stored = self._interner.dictionary(stored.astype(np.int64), kind)
+            values.append(stored.view(np.float64) if slot.kind is SlotKind.FLOAT and stored is not None else stored)
+            valid.append(flags)
+            dictionaries.append(dictionary)
+        key = np.zeros(found.t.size, np.int64)
+        return Rows(key, found.t, found.rank, values, valid), dictionaries
+
+    def _decoded(self, output: Output, column: Column) -> Column:
+        measure = self.layout.measures[output.measure]
+        if measure.op not in (Op.FIRST, Op.LAST) or measure.slot is None or measure.per is not None:
+            return column
+        if self.layout.slots[measure.slot].kind is not SlotKind.CODE:
+            return column
+        codes = np.where(column.valid, column.values, 0)
+        dictionary, at = self._interner.dictionary(codes, self.slots[measure.slot].type.arrow)
+        return Column(dictionary.take(pa.array(at)), column.status)
+
+
+class GroupState(LayoutState):
+    """The state of a planned group."""
+
+    def __init__(self, plan: GroupPlan, handle: Any, root: int, interner: Interner, *, reader: bool = False) -> None:
+        self.plan = plan
+        customs = {name: type(made) for name, made in plan.customs.items()}
+        super().__init__(handle, root, plan.layout, plan.slots, interner, reader=reader, customs=customs)
+
+
+def horizon_us(layout: Layout) -> int | None:
+    """How far before q a row may lie and still count in some window; None where there is no such bound."""
+    reach = 0
+    for output in layout.outputs:
+        window = layout.windows[output.window]
+        match window.kind:
+            case WindowKind.TIME:
+                reach = max(reach, window.width_us + window.hop_us + window.offset_us)
+            case WindowKind.CALENDAR:
+                reach = max(reach, _CALENDAR_US[window.unit] + window.offset_us)
+            case _:
+                return None
+    return reach
+
+
+_DAY_US = 86_400_000_000
+_CALENDAR_US = {"day": 2 * _DAY_US, "week": 8 * _DAY_US, "month": 32 * _DAY_US, "year": 367 * _DAY_US}
+
+
+def _is_slow(layout: Layout, measure: Measure) -> bool:
+    return any(layout.measures[layout.outputs[i].measure] is measure for i in slow_outputs(layout))
+
+
+def _widened(layout: Layout, slots: Sequence[SlotValue]) -> tuple[Layout, tuple[str, ...]]:
+    """The layout with a count of rows over every window, whose names are also given, and with counts that make the
+    kernel keep, as mask bits, the nulls and conditions that slow measures read."""
+    extra: list[Measure] = [Measure(Op.COUNT)]
+    for i in slow_outputs(layout):
+        measure = layout.measures[layout.outputs[i].measure]
+        read = {*arguments(measure), *(s for s in (measure.slot2, measure.per) if s is not None)}
+        extra += [Measure(Op.COUNT, slot=slot) for slot in sorted(read) if slots[slot].nullable]
+        extra += [Measure(Op.COUNT, where=measure.where)] if measure.where is not None else []
+    measures = list(layout.measures) + [m for m in dict.fromkeys(extra) if m not in layout.measures]
+    windows = sorted({o.window for o in layout.outputs})
+    counter = measures.index(extra[0])
+    outputs = list(layout.outputs) + [Output(f"_rows_{w}", counter, w, "int") for w in windows]
+    outputs += [Output(f"_mask_{i}", measures.index(m), windows[0], "int") for i, m in enumerate(extra[1:])]
+    return replace(layout, measures=tuple(measures), outputs=tuple(outputs)), tuple(f"_rows_{w}" for w in windows)
+
+
+def _bits(mask: npt.NDArray[np.uint8], bit: int | None) -> npt.NDArray[np.bool_] | None:
+    return None if bit is None else (mask[:, bit >> 3] >> (bit & 7) & 1).astype(np.bool_)

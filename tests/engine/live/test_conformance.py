@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from penstock.define.relation import Group
+from penstock.testing.conformance import Case, RowsQuery, check
+from penstock.testing.strategies import cases, chains
+from tests.engine.live.tempo import END_US, LiveTempo
+
+SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
+
+
+def rows_only(case: Case, *names: str) -> Case:
+    """Asks for rows; those later than a group's `observations_late` are history's, and left out."""
+    spread = any(
+        agg.op in ("std", "variance") for d in case.definitions.named.values() for _, agg in getattr(d, "aggs", ())
+    )
+    assume(not spread)  # rows carry no scale by which a deviation of great numbers could be judged
+    groups = [made for made in case.definitions.named.values() if isinstance(made, Group)]
+    late_us = min(group.observations_late_us for group in groups)
+    arrivals = {
+        name: [row for row in rows if name == "tab" or row.t >= row.k - late_us] for name, rows in case.arrivals.items()
+    }
+    return Case(case.definitions, arrivals, [RowsQuery(name, END_US) for name in names], case.title)
+
+
+@given(cases(), st.integers(1, 20))
+@settings(max_examples=25, deadline=None, suppress_health_check=SLOW)
+def test_a_group_puts_out_what_each_row_could_know(case: Case, max_rows: int) -> None:
+    check(rows_only(case, "g"), LiveTempo(max_rows=max_rows))
+
+
+@given(chains(), st.integers(1, 20))
+@settings(max_examples=25, deadline=None, suppress_health_check=SLOW)
+def test_chains_put_out_what_each_row_could_know(case: Case, max_rows: int) -> None:
+    assume(case.title != "match")
+    names = ["g", "j"] if case.title.startswith("join") else ["g"]
+    check(rows_only(case, *names), LiveTempo(max_rows=max_rows))
+
+
+@given(chains(), st.lists(st.integers(1, 12), max_size=6), st.integers(1, 8))
+@settings(max_examples=25, deadline=None, suppress_health_check=SLOW)
+def test_crashes_change_nothing(case: Case, crashes: list[int], max_rows: int) -> None:
+    assume(case.title != "match")
+    check(rows_only(case, "g"), LiveTempo(crashes, max_rows))
