@@ -333,17 +333,18 @@ static void fold_field(ps_scratch *w, const ps_series *s, int32_t index, int64_t
     const ps_field *f = &w->p->fields[index];
     ps_fold fold = ps_fold_of(f);
     ps_acc *accs = w->accs + (size_t)index * (size_t)w->p->n_windows * PS_BLOCK;
-    for (int64_t r = 0; r < n * w->p->n_groups; r++) {
-        const run_of_group *run = &w->groups[r];
-        ps_acc acc;
-        ps_acc_init(f, run->ref, &acc);
-        for (const segment *part = w->segments + run->first; part < w->segments + run->end; part++) {
-            if (part->first < part->end) fold(s, f, w->spans + part->first, part->end - part->first, &acc);
-            ps_acc *to = &accs[part->window * PS_BLOCK + r / w->p->n_groups];
-            *to = acc;
-            if (part->self) fold(s, f, &run->self, 1, to);
+    const run_of_group *run = w->groups;
+    for (int64_t i = 0; i < n; i++)
+        for (int32_t g = 0; g < w->p->n_groups; g++, run++) {
+            ps_acc acc;
+            ps_acc_init(f, run->ref, &acc);
+            for (const segment *part = w->segments + run->first; part < w->segments + run->end; part++) {
+                if (part->first < part->end) fold(s, f, w->spans + part->first, part->end - part->first, &acc);
+                ps_acc *to = &accs[part->window * PS_BLOCK + i];
+                *to = acc;
+                if (part->self) fold(s, f, &run->self, 1, to);
+            }
         }
-    }
 }
 
 static double wide_to_double(const ps_wide *x) {
