@@ -80,10 +80,11 @@ class Sweeper:
         program = compile_program(self.layout, nullable=[v is not None for v in self.rows.valid])
         n = self.q.size
         values = [np.zeros((n, 2), np.uint64) if size == 16 else np.zeros(n, np.int64) for size in program.sizes]
-        statuses = [np.zeros(n, np.uint8) for _ in values]
+        statuses = np.zeros((n, len(values)), np.uint8)  # a query's statuses lie together
         out = self._new("ps_columns *")
         out.values = self._pointers(values)
-        out.statuses = self._pointers(statuses)
+        out.statuses = self._pointers([statuses[:, k] for k in range(len(values))])
+        out.status_step = len(values)
         handle, rows, asked = self.handle(program), self.c_rows(program), self.c_asked(program)
 
         def run(part: tuple[int, int]) -> None:
@@ -93,7 +94,7 @@ class Sweeper:
         columns = {}
         for k, index in enumerate(program.outputs):
             typed = values[k].view(np.float64) if program.kinds[k] is Kind.FLOAT else values[k]
-            columns[self.layout.outputs[index].name] = Column(typed, statuses[k])
+            columns[self.layout.outputs[index].name] = Column(typed, statuses[:, k])
         return columns
 
     def slow(self, custom: Mapping[str, type[Aggregate]]) -> dict[str, Column]:

@@ -15,23 +15,16 @@ typedef struct {
     size_t nodes_bytes;
     int64_t *ends; /* rows of the key that are ever superseded, by kt */
     int64_t n_ends, cap_ends, next_end;
-    uint8_t *records; /* answers not yet put out: of queries [first_record, first_record + n_records) */
-    int64_t first_record, n_records, cap_records;
 } sweep;
-
-/* Bytes of answers gathered before they go to their columns: enough for the misses of a column to overlap. */
-enum { RECORD_BYTES = 1 << 19 };
 
 static void sweep_close(sweep *x) {
     ps_scratch_free(x->scratch);
-    free(x->s), free(x->nodes), free(x->ends), free(x->records);
+    free(x->s), free(x->nodes), free(x->ends);
 }
 
 static int sweep_open(sweep *x, const ps_program *p) {
     *x = (sweep){.p = p, .scratch = ps_scratch_new(p), .s = calloc(1, sizeof(ps_series))};
-    x->cap_records = PS_BLOCK + RECORD_BYTES / (int64_t)(p->record_bytes + 1);
-    x->records = aligned_alloc(64, ((size_t)x->cap_records * p->record_bytes + 63) / 64 * 64 + 64);
-    if (x->scratch && x->s && x->records) return 1;
+    if (x->scratch && x->s) return 1;
     sweep_close(x);
     return 0;
 }
@@ -120,34 +113,16 @@ static int is_rising(const int64_t *a, int64_t n) {
     return 1;
 }
 
-static void put_column(const ps_output *o, const uint8_t *value, size_t step, int64_t n, const int64_t *place, int64_t at,
-                       uint8_t *values) {
-    for (int64_t i = 0; i < n; i++, value += step) {
-        int64_t to = place ? place[at + i] : at + i;
-        if (o->size == 8) memcpy(values + to * 8, value, 8);
-        else memcpy(values + to * 16, value, 16);
-    }
-}
-
-/* Puts out the answers gathered so far. */
-static void flush(sweep *x, const ps_asked *asked, const ps_columns *out) {
-    const ps_program *p = x->p;
-    const int64_t at = x->first_record, n = x->n_records;
-    for (int32_t k = 0; k < p->n_outputs; k++) {
-        const uint8_t *status = x->records + p->stat_offset + k;
-        put_column(&p->outputs[k], x->records + p->outputs[k].offset, p->record_bytes, n, asked->place, at, out->values[k]);
-        for (int64_t i = 0; i < n; i++, status += p->record_bytes)
-            out->statuses[k][asked->place ? asked->place[at + i] : at + i] = *status;
-    }
-    x->n_records = 0;
-}
-
 /* Turns global self rows into rows of the key; a row of another key counts for nothing. */
 static void local_self(const ps_asked *asked, int64_t from, int64_t n, int64_t first, int64_t rows, int64_t *self) {
     for (int64_t i = 0; i < n; i++) {
         int64_t x = asked->self[from + i] - first;
         self[i] = asked->self[from + i] >= 0 && x >= 0 && x < rows ? x : -1;
     }
+}
+
+static void finish(sweep *x, const ps_columns *out) {
+    ps_query_finish(x->scratch, out->values, out->statuses, out->status_step > 0 ? out->status_step : 1, NULL);
 }
 
 int ps_sweep(const ps_program *p, const ps_rows *rows, const ps_asked *asked, int64_t from, int64_t to,
@@ -164,16 +139,16 @@ int ps_sweep(const ps_program *p, const ps_rows *rows, const ps_asked *asked, in
         while (first < end && code >= 0) {
             ps_queries queries = {end - first, asked->q + first, asked->a + first, NULL, column(asked->calendar, first),
                                   asked->stride};
-            int64_t n = end - first < PS_BLOCK ? end - first : PS_BLOCK;
+            int64_t room = ps_query_room(x.scratch), n = end - first < room ? end - first : room, place[PS_BLOCK];
+            for (int64_t i = 0; i < n; i++) place[i] = asked->place ? asked->place[first + i] : first + i;
             if (rising) retire(&x, asked->a[first]);
             if (asked->self) local_self(asked, first, n, rows->start[key], x.s->n, self), queries.self = self;
-            if (x.n_records + n > x.cap_records) flush(&x, asked, out);
-            if (!x.n_records) x.first_record = first;
-            if (ps_query_block(x.scratch, x.s, &queries, 0, n, x.records + (size_t)x.n_records * p->record_bytes) < 0) code = -1;
-            x.n_records += n, first += n;
+            if (ps_query_add(x.scratch, x.s, &queries, 0, n, place) < 0) code = -1;
+            if (ps_query_room(x.scratch) == 0) finish(&x, out);
+            first += n;
         }
     }
-    if (code >= 0) flush(&x, asked, out);
+    if (code >= 0) finish(&x, out);
     sweep_close(&x);
     return code < 0 ? code : 0;
 }

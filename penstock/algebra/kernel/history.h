@@ -19,10 +19,11 @@ typedef struct {
     const int64_t *place; /* where the answer to query i goes; NULL: to i */
 } ps_asked;
 
-/* One column per output: values of output.size bytes and status bytes. */
+/* One column per output: values of output.size bytes, and status bytes status_step apart (0: 1 apart). */
 typedef struct {
     uint8_t *const *values;
     uint8_t *const *statuses;
+    int64_t status_step;
 } ps_columns;
 
 /* Answers all queries of keys [from, to). Returns 0, -1 when memory is short, -3 when a key has 2^31 rows or more. */

@@ -1,50 +1,10 @@
 /* A block of queries over one series: edges, spans, one fold pass per field, one finishing pass per output. */
 #include "query.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "distinct.h"
-#include "fold.h"
-
-/* A segment is what window `window` adds to the left of the next narrower window of its group. */
-typedef struct {
-    int32_t window;
-    int32_t first, end; /* spans */
-    int32_t self;       /* whether the self row of the run counts in this window */
-} segment;
-
-typedef struct {
-    int64_t low, high, self;
-} reach; /* of a window: its rows as positions, visible or not */
-
-typedef struct {
-    int64_t ref; /* q - offset */
-    int32_t first, end; /* segments */
-    ps_span self;
-} run_of_group;
-
-struct ps_scratch {
-    const ps_program *p;
-    ps_span *spans;
-    int32_t n_spans, cap_spans;
-    segment *segments; /* PS_BLOCK x n_windows */
-    int32_t n_segments;
-    run_of_group *groups; /* PS_BLOCK x n_groups */
-    int64_t *rows;        /* visible rows per (window, query of the block) */
-    ps_acc *accs;         /* n_fields x n_windows x PS_BLOCK */
-    int64_t *right, *left; /* last positions of edges per group, per window */
-    int64_t *floor;        /* last rounded left edge per window: [floor, floor + hop) maps to floor */
-    int64_t *low;          /* left positions of the current query, per window */
-    int *with_self;        /* whether the self row must be added to a window */
-    reach *reaches;        /* per (window, query of the block) */
-    ps_distinct *distinct; /* NULL when no output needs it */
-    int32_t *order;        /* windows of the current group by falling left position */
-    int32_t *indices;      /* of ps_query_rows */
-    int64_t cap_indices;
-    int failed; /* memory was short */
-};
+#include "scratch.h"
 
 ps_scratch *ps_scratch_new(const ps_program *p) {
     ps_scratch *w = calloc(1, sizeof *w);
@@ -59,10 +19,11 @@ ps_scratch *ps_scratch_new(const ps_program *p) {
     w->right = calloc(groups, 8), w->left = calloc(windows, 8), w->floor = calloc(windows, 8), w->low = calloc(windows, 8);
     w->with_self = calloc(windows, sizeof(int)), w->order = calloc(windows, sizeof(int32_t));
     w->reaches = malloc(PS_BLOCK * windows * sizeof *w->reaches);
+    w->early = malloc(PS_BLOCK * ((size_t)p->n_outputs + 1) * sizeof *w->early);
     int distinct = 0;
     for (int32_t i = 0; i < p->n_outputs; i++) distinct |= p->outputs[i].op == PS_OUT_DISTINCT;
     if (distinct) w->distinct = ps_distinct_new(p);
-    if (w->reaches && (w->distinct || !distinct) && w->spans && w->segments && w->groups && w->rows && w->accs && w->right && w->left && w->floor && w->low &&
+    if (w->reaches && w->early && (w->distinct || !distinct) && w->spans && w->segments && w->groups && w->rows && w->accs && w->right && w->left && w->floor && w->low &&
         w->with_self && w->order)
         return w;
     ps_scratch_free(w);
@@ -73,7 +34,7 @@ void ps_scratch_free(ps_scratch *w) {
     if (!w) return;
     free(w->spans), free(w->segments), free(w->groups), free(w->rows), free(w->accs), free(w->right), free(w->left);
     free(w->floor), free(w->low), free(w->with_self), free(w->order), free(w->indices);
-    free(w->reaches), ps_distinct_free(w->distinct);
+    free(w->reaches), free(w->early), ps_distinct_free(w->distinct);
     free(w);
 }
 
@@ -303,16 +264,16 @@ static void left_positions(ps_scratch *w, const view *v, const ps_group *group, 
     }
 }
 
-static void cut_group(ps_scratch *w, const ps_series *s, const ps_queries *queries, int64_t i, int32_t g, int32_t slot) {
+static void cut_group(ps_scratch *w, const ps_series *s, const ps_queries *queries, int64_t i, int32_t g, int64_t at, int64_t slot) {
     const ps_group *group = &w->p->groups[g];
     int64_t end = minus(queries->q[i], group->offset), high = seek(s, group->closed ? plus(end, 1) : end, w->right[g]);
     w->right[g] = high;
     self_row self = find_self(s, queries, i, group->offset, high);
     view v = {s, queries->a[i], self.counts && !self.inside ? self.index + !self.external : -1};
     left_positions(w, &v, group, queries, i, end, high, &self);
-    run_of_group *run = &w->groups[slot * w->p->n_groups + g];
+    ps_run *run = &w->groups[at * w->p->n_groups + g];
     int32_t self_at = self.external ? 0 : (int32_t)self.index;
-    *run = (run_of_group){end, w->n_segments, 0, {self.external ? PS_EXTERNAL : 0, self_at, self_at + 1}};
+    *run = (ps_run){end, w->n_segments, 0, {self.external ? PS_EXTERNAL : 0, self_at, self_at + 1}};
     int64_t e = high, rows = 0;
     for (int32_t k = 0; k < group->n_windows; k++) {
         int32_t first = w->n_spans, window = w->order[k];
@@ -321,79 +282,32 @@ static void cut_group(ps_scratch *w, const ps_series *s, const ps_queries *queri
         for (int32_t j = first; j < w->n_spans; j++) rows += rows_in(s, &w->spans[j]);
         int32_t with_self = w->with_self[window];
         w->rows[window * PS_BLOCK + slot] = rows + with_self;
-        w->reaches[window * PS_BLOCK + slot] = (reach){b, high, with_self ? (self.external ? -2 : self.index) : -1};
-        w->segments[w->n_segments++] = (segment){window, first, w->n_spans, with_self};
+        w->reaches[window * PS_BLOCK + slot] = (ps_reach){b, high, with_self ? (self.external ? -2 : self.index) : -1};
+        w->segments[w->n_segments++] = (ps_segment){window, first, w->n_spans, with_self};
     }
     run->end = w->n_segments;
 }
 
-/* ---- folding and finishing ---- */
+/* ---- folding ---- */
 
 static void fold_field(ps_scratch *w, const ps_series *s, int32_t index, int64_t n) {
     const ps_field *f = &w->p->fields[index];
     ps_fold fold = ps_fold_of(f);
-    ps_acc *accs = w->accs + (size_t)index * (size_t)w->p->n_windows * PS_BLOCK;
-    const run_of_group *run = w->groups;
+    const ps_run *run = w->groups;
     for (int64_t i = 0; i < n; i++)
         for (int32_t g = 0; g < w->p->n_groups; g++, run++) {
             ps_acc acc;
             ps_acc_init(f, run->ref, &acc);
-            for (const segment *part = w->segments + run->first; part < w->segments + run->end; part++) {
+            for (const ps_segment *part = w->segments + run->first; part < w->segments + run->end; part++) {
                 if (part->first < part->end) fold(s, f, w->spans + part->first, part->end - part->first, &acc);
-                ps_acc *to = &accs[part->window * PS_BLOCK + i];
+                ps_acc *to = ps_accs_of(w, index, part->window) + w->n_filled + i;
                 *to = acc;
                 if (part->self) fold(s, f, &run->self, 1, to);
             }
         }
 }
 
-static double wide_to_double(const ps_wide *x) {
-    if (x->high == ((ps_i128)x->low < 0 ? -1 : 0)) return (double)(ps_i128)x->low;
-    if (x->high >= 0) return (double)x->high * 0x1p128 + (double)x->low;
-    ps_wide minus_x = {~x->low + 1, (int64_t)(~(uint64_t)x->high + (x->low == 0))};
-    return -((double)minus_x.high * 0x1p128 + (double)minus_x.low);
-}
-
-static double sum_to_double(const ps_field *f, const ps_acc *acc) {
-    if (f->kind == PS_FLOAT) return acc->sum.high + acc->sum.low;
-    if (f->kind != PS_INT) return wide_to_double(&acc->wide);
-    int64_t small = (int64_t)acc->i128; /* the usual case, without the library's conversion of 128 bits */
-    return small == acc->i128 ? (double)small : (double)acc->i128;
-}
-
-/* 10^38 - 1 is the greatest decimal of 38 digits. */
-static int fits_decimal(ps_i128 x) {
-    const ps_i128 limit = (ps_i128)10000000000000000000u * 10000000000000000000u;
-    return x < limit && x > -limit;
-}
-
-static int put_sum(const ps_field *f, const ps_output *o, const ps_acc *acc, uint8_t *value) {
-    if (o->kind == PS_FLOAT) {
-        double x = sum_to_double(f, acc) / o->scale;
-        if (!isfinite(x)) return PS_OVERFLOW;
-        memcpy(value, &x, 8);
-        return PS_OK;
-    }
-    ps_i128 x = f->kind == PS_INT ? acc->i128 : (ps_i128)acc->wide.low;
-    if (f->kind == PS_DECIMAL && acc->wide.high != (x < 0 ? -1 : 0)) return PS_OVERFLOW;
-    if (o->size == 8) {
-        if (x < INT64_MIN || x > INT64_MAX) return PS_OVERFLOW;
-        int64_t small = (int64_t)x;
-        memcpy(value, &small, 8);
-        return PS_OK;
-    }
-    if (!fits_decimal(x)) return PS_OVERFLOW;
-    memcpy(value, &x, 16);
-    return PS_OK;
-}
-
-static int put_double(double x, uint8_t *value) {
-    if (!isfinite(x)) return PS_OVERFLOW;
-    memcpy(value, &x, 8);
-    return PS_OK;
-}
-
-static int put_row(const ps_series *s, const ps_output *o, int64_t row, uint8_t *value) {
+static int early_row(const ps_series *s, const ps_output *o, int64_t row, uint8_t *value) {
     if (row < 0) return PS_EMPTY;
     const ps_series *r = row % 2 ? s : s->external;
     size_t at = row % 2 ? (size_t)(row / 2) : 0, size = (size_t)o->size;
@@ -401,65 +315,7 @@ static int put_row(const ps_series *s, const ps_output *o, int64_t row, uint8_t 
     return PS_OK;
 }
 
-static int put_moments(const ps_output *o, const ps_acc *acc, uint8_t *value) {
-    if (acc->moments.n < 2) return acc->moments.n < 1 ? PS_EMPTY : PS_UNDEFINED;
-    double variance = acc->moments.m2 / (acc->moments.n - 1);
-    if (o->op == PS_OUT_STD) return put_double(sqrt(variance) / o->scale, value);
-    return put_double(variance / (o->scale * o->scale), value);
-}
-
-typedef struct {
-    const ps_scratch *w;
-    const ps_output *o;
-    size_t at; /* of the accumulators of this (window, query) */
-} place;
-
-static const ps_acc *acc_of(const place *x, int32_t field) {
-    return x->w->accs + (size_t)field * (size_t)x->w->p->n_windows * PS_BLOCK + x->at;
-}
-static int64_t count_of(const place *x, int32_t field) { return field < 0 ? x->w->rows[x->at] : acc_of(x, field)->i; }
-
-static int put_ratio(const place *x, uint8_t *value) {
-    const ps_field *fields = x->w->p->fields;
-    int64_t above = count_of(x, x->o->c), under = count_of(x, x->o->d);
-    if (!above || !under) return above || under ? PS_UNDEFINED : PS_EMPTY;
-    double below = sum_to_double(&fields[x->o->b], acc_of(x, x->o->b));
-    if (below == 0) return PS_UNDEFINED;
-    return put_double(sum_to_double(&fields[x->o->a], acc_of(x, x->o->a)) / below / x->o->scale, value);
-}
-
-static int put(const place *x, const ps_series *s, uint8_t *value) {
-    const ps_output *o = x->o;
-    const ps_field *f = o->a < 0 ? NULL : &x->w->p->fields[o->a];
-    int64_t n;
-    switch (o->op) {
-        case PS_OUT_COUNT:
-            n = count_of(x, o->a);
-            memcpy(value, &n, 8);
-            return n ? PS_OK : PS_ZERO;
-        case PS_OUT_SHARE:
-            n = count_of(x, o->b);
-            return n ? put_double((double)count_of(x, o->a) / (double)n, value) : PS_EMPTY;
-        case PS_OUT_SUM: return count_of(x, o->b) ? put_sum(f, o, acc_of(x, o->a), value) : PS_EMPTY;
-        case PS_OUT_MEAN:
-            n = count_of(x, o->b);
-            return n ? put_double(sum_to_double(f, acc_of(x, o->a)) / (double)n / o->scale, value) : PS_EMPTY;
-        case PS_OUT_VALUE:
-            if (!count_of(x, o->b)) return PS_EMPTY;
-            memcpy(value, acc_of(x, o->a), (size_t)o->size);
-            return PS_OK;
-        case PS_OUT_VARIANCE:
-        case PS_OUT_STD: return put_moments(o, acc_of(x, o->a), value);
-        case PS_OUT_ROW: return put_row(s, o, acc_of(x, o->a)->i, value);
-        case PS_OUT_DECAY:
-            if (!count_of(x, o->b)) return f->op == PS_DECAY_COUNT ? PS_ZERO : PS_EMPTY;
-            return put_double(acc_of(x, o->a)->decay.sum / o->scale, value);
-        default: return put_ratio(x, value);
-    }
-}
-
-static int put_distinct(ps_scratch *w, const ps_series *s, int32_t index, size_t at, int64_t a, uint8_t *value) {
-    const reach *x = &w->reaches[at];
+static int early_distinct(ps_scratch *w, const ps_series *s, int32_t index, const ps_reach *x, int64_t a, uint8_t *value) {
     ps_range range = {x->low, x->high, a, x->self};
     int64_t found = ps_distinct_count(w->distinct, s, index, &range);
     if (found == -1) w->failed = 1;
@@ -468,26 +324,46 @@ static int put_distinct(ps_scratch *w, const ps_series *s, int32_t index, size_t
     return found ? PS_OK : PS_ZERO;
 }
 
-int ps_query_block(ps_scratch *w, const ps_series *s, const ps_queries *queries, int64_t from, int64_t n,
-                   uint8_t *records) {
-    const ps_program *p = w->p;
-    w->n_spans = w->n_segments = 0, w->failed = 0;
-    for (int64_t i = 0; i < n; i++)
-        for (int32_t g = 0; g < p->n_groups; g++) cut_group(w, s, queries, from + i, g, (int32_t)i);
-    if (w->failed) return -1;
-    for (int32_t f = 0; f < p->n_fields; f++) fold_field(w, s, f, n);
-    for (int32_t k = 0; k < p->n_outputs; k++) {
-        const ps_output *o = &p->outputs[k];
+/* Values that only the series knows: those of rows, and counts of different values. */
+static void fill_early(ps_scratch *w, const ps_series *s, const ps_queries *queries, int64_t from, int64_t n) {
+    for (int32_t k = 0; k < w->p->n_outputs; k++) {
+        const ps_output *o = &w->p->outputs[k];
+        if (o->op != PS_OUT_ROW && o->op != PS_OUT_DISTINCT) continue;
+        ps_early *early = w->early + (size_t)k * PS_BLOCK + w->n_filled;
+        const ps_reach *reach = w->reaches + (size_t)o->window * PS_BLOCK + w->n_filled;
         for (int64_t i = 0; i < n; i++) {
-            uint8_t *record = records + (size_t)i * p->record_bytes;
-            place x = {w, o, (size_t)o->window * PS_BLOCK + (size_t)i};
-            int status = o->op == PS_OUT_DISTINCT ? put_distinct(w, s, k, x.at, queries->a[from + i], record + o->offset)
-                                                  : put(&x, s, record + o->offset);
-            if (status != PS_OK) memset(record + o->offset, 0, (size_t)o->size);
-            record[p->stat_offset + (size_t)k] = (uint8_t)status;
+            memset(early[i].value, 0, sizeof early[i].value);
+            if (o->op == PS_OUT_DISTINCT)
+                early[i].status = early_distinct(w, s, k, reach + i, queries->a[from + i], early[i].value);
+            else early[i].status = early_row(s, o, ps_accs_of(w, o->a, o->window)[w->n_filled + i].i, early[i].value);
         }
     }
+}
+
+int64_t ps_query_room(const ps_scratch *w) { return PS_BLOCK - w->n_filled; }
+
+int ps_query_add(ps_scratch *w, const ps_series *s, const ps_queries *queries, int64_t from, int64_t n,
+                 const int64_t *place) {
+    w->n_spans = w->n_segments = 0, w->failed = 0;
+    for (int64_t i = 0; i < n; i++) {
+        w->place[w->n_filled + i] = place[i];
+        for (int32_t g = 0; g < w->p->n_groups; g++) cut_group(w, s, queries, from + i, g, i, w->n_filled + i);
+    }
+    if (w->failed) return -1;
+    for (int32_t f = 0; f < w->p->n_fields; f++) fold_field(w, s, f, n);
+    fill_early(w, s, queries, from, n);
+    w->n_filled += n;
     return w->failed ? -1 : 0;
+}
+
+int ps_query_block(ps_scratch *w, const ps_series *s, const ps_queries *queries, int64_t from, int64_t n,
+                   uint8_t *records) {
+    int64_t place[PS_BLOCK];
+    for (int64_t i = 0; i < n; i++) place[i] = i;
+    w->n_filled = 0;
+    if (ps_query_add(w, s, queries, from, n, place) < 0) return -1;
+    ps_query_finish(w, NULL, NULL, 1, records);
+    return 0;
 }
 
 /* ---- visible rows ---- */

@@ -26,6 +26,15 @@ typedef struct {
 int ps_query_block(ps_scratch *w, const ps_series *s, const ps_queries *queries, int64_t from, int64_t n,
                    uint8_t *records);
 
+/* The same in two steps, so that queries of many series finish together: add folds queries (at most ps_query_room of
+ * them) whose answers go to place[0 .. n); finish puts out all that were added, to columns (value and status arrays per
+ * output; statuses status_step apart) or, when `records` is not NULL, to records, and leaves the block empty. */
+int64_t ps_query_room(const ps_scratch *w);
+int ps_query_add(ps_scratch *w, const ps_series *s, const ps_queries *queries, int64_t from, int64_t n,
+                 const int64_t *place);
+void ps_query_finish(ps_scratch *w, uint8_t *const *values, uint8_t *const *statuses, int64_t status_step,
+                     uint8_t *records);
+
 /* Visible rows of one window of one query, in order, at most `limit` of the newest (limit < 0: all); an
  * external self row is row s->n. Writes indices to *rows (owned by w, valid until the next call). Returns their number or -1. */
 int64_t ps_query_rows(ps_scratch *w, const ps_series *s, const ps_queries *queries, int64_t i, int32_t window,
