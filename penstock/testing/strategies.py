@@ -155,6 +155,7 @@ def streams(draw: st.DrawFn, name: str = "ev") -> Stream:
         id="id" if corrected or draw(st.booleans()) else None,
         op="op" if corrected else None,
         dedup=draw(st.sampled_from(("0s", "3s", "1d"))),
+        corrected=draw(st.sampled_from((None, None, "3s"))),
         schema=SCHEMA | {"id": "text?", "op": "text?", "known_at": "instant"},
     )
 
@@ -212,12 +213,14 @@ def instants(draw: st.DrawFn, group: Group, rows: Sequence[Row], span: Span) -> 
 
 @st.composite
 def knowledge(draw: st.DrawFn, q: int, base: str | None, rows: Sequence[Row], span: Span) -> Knowledge:
-    """`a`: mostly as served, else another instant or a vector of positions."""
-    match draw(st.sampled_from(("served", "served", "instant", "later", "positions"))):
+    """`a`: mostly as served, else another instant, a vector of positions, or no cut at all."""
+    match draw(st.sampled_from(("served", "served", "served", "instant", "later", "positions", "occurred"))):
         case "served":
             return q
         case "instant" if rows:
             return draw(st.sampled_from(rows)).k - draw(st.sampled_from((0, 0, 1)))
+        case "occurred":
+            return None
         case "positions" if base is not None:
             ends = {row.partition: row.offset + 1 for row in rows}
             return {(base, partition): draw(st.integers(0, end)) for partition, end in ends.items()}
