@@ -16,7 +16,7 @@ from penstock.define.relation import Group, Joined
 from penstock.define.stream import Stream
 from penstock.testing.conformance import Case, GroupQuery, differences
 from penstock.testing.model import Frontier, GroupModel, JoinModel, LabelModel, TooLate, Watermark
-from penstock.testing.oracle import Oracle, Own, Row, samples
+from penstock.testing.oracle import Log, Oracle, Own, Row, samples
 from penstock.testing.oracle.relations import base_name
 from penstock.testing.strategies import arrivals, keys_of, model_cases, spans, streams
 
@@ -24,7 +24,7 @@ from penstock.testing.strategies import arrivals, keys_of, model_cases, spans, s
 def model_of(case: Case, group: Group) -> GroupModel:
     stream = case.definitions[base_name(group.input)]
     assert isinstance(stream, Stream)
-    return GroupModel(group, {}, corrected=stream.op is not None, horizon_us=stream.corrected_us)
+    return GroupModel(group, stream, {})
 
 
 def commits(rows: Sequence[Row]) -> list[list[Row]]:
@@ -98,7 +98,7 @@ def test_the_form_of_state_does_not_depend_on_timing(case: Case) -> None:
 def test_rows_fold_only_when_all_three_conditions_hold() -> None:
     stream = ps.stream("s", time="t", schema={"u": "int"})
     group = stream.by("u").over(ps.window("100s", hop="10s")).features("g", n=ps.count(), observations_late="5s")
-    model = GroupModel(group, {}, corrected=False, horizon_us=None)
+    model = GroupModel(group, stream, {})
     second = 1_000_000
     model.apply(Row(3 * second, 40 * second, {"u": 1}))
     model.advance(44 * second)
@@ -124,23 +124,27 @@ def join_case(data: st.DataObject, emit: str) -> tuple[Joined, Oracle, list[tupl
     return joined, oracle, sorted(both, key=lambda entry: (entry[0], entry[1], entry[2].place))
 
 
-def felt(rows: Sequence[Row]) -> list[tuple[Row, bool]]:
-    """Rows, and deletes of what had been made."""
-    made: set[tuple[int, str | None]] = set()
+def felt(log: Log) -> list[Row]:
+    """The rows of a log without deletes of what had not been made."""
+    made: set[int] = set()
     found = []
-    for row in rows:
-        gone, event = row.op in ("delete", "drop"), (row.partition, row.id)
+    for row, event in zip(log.rows, log.events, strict=True):
+        gone = row.op in ("delete", "drop")
         if not gone or event in made:
-            found.append((replace(row, values={}) if gone else row, gone))
+            found.append(row)
         (made.discard if gone else made.add)(event)
     return found
+
+
+def shown(rows: Sequence[Row]) -> list[Row]:
+    return [replace(row, values={}) if row.op in ("delete", "drop") else row for row in rows]
 
 
 @given(st.sampled_from(("final", "match")), st.data())
 def test_joined_rows_are_released_by_the_frontier_whichever_input_is_fast(emit: str, data: st.DataObject) -> None:
     joined, oracle, both = join_case(data, emit)
-    corrected = tuple(stream.op is not None for stream in (joined.observation, joined.outcome))  # type: ignore[attr-defined]
-    model = JoinModel(joined, {}, (corrected[0], corrected[1]))
+    assert isinstance(joined.observation, Stream) and isinstance(joined.outcome, Stream)
+    model = JoinModel(joined, (joined.observation, joined.outcome), {})
     if data.draw(st.booleans()):  # one input is read far ahead of the other
         fast = data.draw(st.integers(0, 1))
         both = sorted(both, key=lambda entry: (entry[1] != fast, entry[0], entry[2].place))
@@ -156,7 +160,7 @@ def test_joined_rows_are_released_by_the_frontier_whichever_input_is_fast(emit: 
         for partition in frontier.partitions:
             frontier.read_to_end(partition, 2**62)
     made += model.release()
-    assert felt(made) == felt(oracle.log(joined).rows)
+    assert shown(made) == shown(felt(oracle.log(joined)))
 
 
 @given(st.sampled_from(("wait", "correct")), st.data())
@@ -170,7 +174,7 @@ def test_samples_are_made_as_rows_arrive(policy: Literal["wait", "correct"], dat
     definition = ps.samples("set", show, features=ps.view("v", show["a", "i"]), policy=policy, y=label)
     found = {stream.name: data.draw(arrivals(stream, span)) for stream in (show, click)}
     oracle = Oracle(Definitions.of(definition), found)
-    model = LabelModel(definition, (show.op is not None, click.op is not None), features_of)
+    model = LabelModel(definition, (show, click), features_of)
     for side, name in enumerate(("ev", "out")):
         model.frontiers[side].open({row.partition for row in found[name]} or {0})
     both = [(row.k, side, row) for side, name in enumerate(("ev", "out")) for row in found[name]]

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from penstock.define.relation import Joined
+from penstock.define.stream import Stream
+from penstock.testing.model.identities import Identities
 from penstock.testing.model.progress import Frontier
 from penstock.testing.model.state import NEVER_US, Kept
 from penstock.testing.oracle.folds import fold
@@ -22,7 +24,7 @@ GONE = ("delete", "drop")
 class _Pending:
     """A version of an observation: its row is made if it is due before `until_us`, when the next version is known."""
 
-    event: tuple[int, str | int]
+    event: int
     row: Row
     until_us: int = NEVER_US
 
@@ -31,22 +33,22 @@ class JoinModel:
     """The state of a join.
 
     Args:
-        corrected: (observations, outcomes): whether their rows may be corrected.
+        streams: where observations and outcomes come from.
     """
 
-    def __init__(self, join: Joined, functions: Functions, corrected: tuple[bool, bool]) -> None:
-        self.join, self.functions, self.corrected = join, functions, corrected
+    def __init__(self, join: Joined, streams: tuple[Stream, Stream], functions: Functions) -> None:
+        self.join, self.functions = join, functions
+        self.identities = (Identities(streams[0]), Identities(streams[1]))
         self.match = Match(join.on, join.within_us, join.grace_us)
         self.frontiers = (Frontier(), Frontier())
         self.outcomes: list[Kept] = []
-        self._newest: dict[tuple[int, str], Kept] = {}
+        self._newest: dict[int, Kept] = {}
         self._pending: list[_Pending] = []
-        self._made: set[tuple[int, str | int]] = set()
+        self._made: set[int] = set()
 
     def observe(self, row: Row) -> None:
         """Takes an observation, or a correction of one."""
-        versioned = self.corrected[0] and row.id is not None
-        event = (row.partition, row.id if versioned and row.id is not None else row.offset)
+        event = self.identities[0].event(row)
         for former in self._pending:
             if former.event == event:
                 former.until_us = min(former.until_us, row.k)
@@ -54,13 +56,10 @@ class JoinModel:
 
     def outcome(self, row: Row) -> None:
         """Takes an outcome, or a correction of one."""
-        if self.corrected[1] and row.id is not None:
-            former = self._newest.get((row.partition, row.id))
-            if former is not None:
-                former.until_us = row.k
-            self._newest[row.partition, row.id] = kept = Kept(row)
-        else:
-            kept = Kept(row)
+        event, kept = self.identities[1].event(row), Kept(row)
+        if event in self._newest:
+            self._newest[event].until_us = row.k
+        self._newest[event] = kept
         if row.op not in GONE:
             self.outcomes.append(kept)
 

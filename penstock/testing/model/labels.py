@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from penstock.define.sample import Samples
+from penstock.define.stream import Stream
+from penstock.testing.model.identities import Identities
 from penstock.testing.model.progress import Frontier
 from penstock.testing.model.state import Kept
 from penstock.testing.oracle.labels import Sample
@@ -15,8 +17,6 @@ from penstock.testing.oracle.rows import Row
 from penstock.testing.oracle.sql import evaluate
 
 __all__ = ["LabelModel"]
-
-Event = tuple[int, str | int]
 
 
 @dataclass(eq=False)
@@ -38,38 +38,36 @@ class LabelModel:
     """The state of a sample set with one label folded by `any`.
 
     Args:
-        corrected: (observations, outcomes): whether their rows may be corrected.
+        streams: where observations and outcomes come from.
         features: an observation's features; they are read as of its own instant, so they never change.
     """
 
     def __init__(
-        self, samples: Samples, corrected: tuple[bool, bool], features: Callable[[Row], dict[str, Any]]
+        self, samples: Samples, streams: tuple[Stream, Stream], features: Callable[[Row], dict[str, Any]]
     ) -> None:
         ((self.name, self.label),) = samples.labels
-        self.samples, self.corrected, self.features = samples, corrected, features
+        self.samples, self.features = samples, features
+        self.identities = (Identities(streams[0]), Identities(streams[1]))
         self.frontiers = (Frontier(), Frontier())
         self.outcomes: list[Kept] = []
-        self._newest: dict[tuple[int, str], Kept] = {}
-        self._open: dict[Event, _Open] = {}
-        self._closed: set[Event] = set()
+        self._newest: dict[int, Kept] = {}
+        self._open: dict[int, _Open] = {}
+        self._closed: set[int] = set()
         self._instants: set[int] = set()
 
     def observe(self, row: Row) -> None:
         """Takes an observation or its correction."""
-        versioned = self.corrected[0] and row.id is not None
-        event = (row.partition, row.id if versioned and row.id is not None else row.offset)
+        event = self.identities[0].event(row)
         if event not in self._closed:
             self._open.setdefault(event, _Open()).versions.append(row)
             self._instants |= {row.k, self._made_us(row)}
 
     def outcome(self, row: Row) -> None:
         """Takes an outcome or its correction."""
-        kept = Kept(row)
-        if self.corrected[1] and row.id is not None:
-            former = self._newest.get((row.partition, row.id))
-            if former is not None:
-                former.until_us = row.k
-            self._newest[row.partition, row.id] = kept
+        event, kept = self.identities[1].event(row), Kept(row)
+        if event in self._newest:
+            self._newest[event].until_us = row.k
+        self._newest[event] = kept
         if row.op not in GONE:
             self.outcomes.append(kept)
         self._instants.add(row.k)

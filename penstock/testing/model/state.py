@@ -11,9 +11,11 @@ from typing import Any
 
 from penstock.define.aggregate import Agg
 from penstock.define.relation import Group
+from penstock.define.stream import Stream
 from penstock.define.window import Window
 from penstock.testing.conformance import FoundCell
 from penstock.testing.model.fields import State, lift, merge, value_of
+from penstock.testing.model.identities import Identities
 from penstock.testing.oracle.rows import Row
 from penstock.testing.oracle.sql import Functions
 from penstock.testing.oracle.windows import LIFETIME, hop_us, left_edge, names
@@ -56,17 +58,17 @@ class GroupModel:
     """A group's state.
 
     Args:
-        corrected: whether its rows may be corrected. horizon_us: within which time of a version; None: for ever.
+        stream: where its rows come from.
     """
 
-    def __init__(self, group: Group, functions: Functions, *, corrected: bool, horizon_us: int | None) -> None:
+    def __init__(self, group: Group, stream: Stream, functions: Functions) -> None:
         self.group, self.functions = group, functions
-        self.corrected, self.horizon_us = corrected, horizon_us
+        self.identities = Identities(stream)
         self.windows: tuple[Window, ...] = group.windows or (LIFETIME,)
         self.offset_us = max(window.offset_us for window in self.windows)
         self.frontier_us = -(2**63)
         self.keys: dict[Key, _KeyState] = {}
-        self._newest: dict[tuple[int, str], Kept] = {}
+        self._newest: dict[int, Kept] = {}
 
     @property
     def since_us(self) -> int:
@@ -75,13 +77,10 @@ class GroupModel:
 
     def apply(self, row: Row) -> None:
         """Takes the next row in order of arrival; a correction ends the version before it, wherever that counts."""
-        if self.corrected and row.id is not None:
-            former = self._newest.get((row.partition, row.id))
-            if former is not None and (self.horizon_us is None or former.row.k >= row.k - self.horizon_us):
-                former.until_us = row.k
-        kept = Kept(row)
-        if self.corrected and row.id is not None:
-            self._newest[row.partition, row.id] = kept
+        event = self.identities.event(row)
+        if event in self._newest:
+            self._newest[event].until_us = row.k
+        self._newest[event] = kept = Kept(row)
         key = tuple(row.values.get(column) for entity in self.group.entities for column in entity.key_columns)
         if row.op not in ("delete", "drop") and None not in key:
             self.keys.setdefault(key, _KeyState()).rows.append(kept)
@@ -95,17 +94,20 @@ class GroupModel:
             self._forget(state)
             if not state.rows and not state.tiles:
                 del self.keys[key]
-        if self.horizon_us is not None:
-            past = self.frontier_us - self.horizon_us
-            self._newest = {identity: kept for identity, kept in self._newest.items() if kept.row.k >= past}
+        self.identities.forget(self.frontier_us)
+        self._newest = {event: kept for event, kept in self._newest.items() if self._correctable(kept)}
+
+    def _correctable(self, kept: Kept) -> bool:
+        """Whether a row to come may still correct this version."""
+        if not self.identities.corrected or kept.row.id is None:
+            return False
+        horizon_us = self.identities.horizon_us
+        return horizon_us is None or self.frontier_us < kept.row.k + horizon_us
 
     def _settled(self, kept: Kept) -> bool:
         """Whether every query to come knows this version, and no correction can reach it."""
         known = self.frontier_us >= kept.row.k + self.group.observations_late_us
-        fixed = not self.corrected or kept.row.id is None
-        if not fixed and self.horizon_us is not None:
-            fixed = self.frontier_us >= kept.row.k + self.horizon_us
-        return known and fixed and kept.until_us == NEVER_US
+        return known and not self._correctable(kept) and kept.until_us == NEVER_US
 
     def _fold(self, state: _KeyState) -> None:
         for kept in state.rows:

@@ -45,9 +45,9 @@ def _waited(oracle: Oracle, definition: Samples, observations: Log) -> Iterator[
     closed = closings(observations, close)
     events = set()
     for row, event in zip(closed.rows, closed.events, strict=True):
-        if event not in events:
+        if event not in events and row.op not in GONE:
             events.add(event)
-            values = None if row.op in GONE else _values(oracle, definition, row, row.k)
+            values = _values(oracle, definition, row, row.k)
             if values is not None:
                 yield Sample(replace(row, values=values, op="insert"), 0)
 
