@@ -24,7 +24,7 @@
 #include <unistd.h>
 
 #define MAGIC 0x50464c54u
-enum { WRITE = 1, SYNC = 2, TRUNCATE = 3, RENAME = 4, UNLINK = 5 };
+enum { WRITE = 1, SYNC = 2, TRUNCATE = 3, RENAME = 4, UNLINK = 5, LINK = 6 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static int journal = -1;
@@ -143,17 +143,25 @@ static int absolute(const char *path, char *full) {
     return getcwd(here, sizeof here) && snprintf(full, PATH_MAX, "%s/%s", here, path) < PATH_MAX;
 }
 
-int rename(const char *from, const char *to) {
+static int renamed(const char *from, const char *to, int kind) {
     char full_from[PATH_MAX], full_to[PATH_MAX];
     int known = root && absolute(from, full_from) && absolute(to, full_to) && !strncmp(full_to, root, root_length);
     if (known) pthread_mutex_lock(&lock);
-    int result = (int)syscall(SYS_renameat, AT_FDCWD, from, AT_FDCWD, to);
+    int result = kind == LINK ? (int)syscall(SYS_linkat, AT_FDCWD, from, AT_FDCWD, to, 0)
+                              : (int)syscall(SYS_renameat, AT_FDCWD, from, AT_FDCWD, to);
     if (known) {
         struct iovec data = {full_to, strlen(full_to)};
-        if (result == 0) record(RENAME, 1, full_from, 0, &data, 1, data.iov_len);
+        if (result == 0) record(kind, 1, full_from, 0, &data, 1, data.iov_len);
         pthread_mutex_unlock(&lock);
     }
     return result;
+}
+
+int rename(const char *from, const char *to) { return renamed(from, to, RENAME); }
+int link(const char *from, const char *to) { return renamed(from, to, LINK); }
+int linkat(int from_directory, const char *from, int to_directory, const char *to, int flags) {
+    if (from_directory == AT_FDCWD && to_directory == AT_FDCWD) return renamed(from, to, LINK);
+    return (int)syscall(SYS_linkat, from_directory, from, to_directory, to, flags);
 }
 
 static int removed(int directory, const char *path, int flags) {

@@ -25,7 +25,7 @@ __all__ = ["Event", "Killed", "Recording", "build_recorder", "kill_at_line", "re
 
 _EVENT: Final = struct.Struct("<IBBHqQ")
 _MAGIC: Final = 0x50464C54
-WRITE, SYNC, TRUNCATE, RENAME, UNLINK = 1, 2, 3, 4, 5
+WRITE, SYNC, TRUNCATE, RENAME, UNLINK, LINK = 1, 2, 3, 4, 5, 6
 SECTOR: Final = 512
 
 
@@ -143,6 +143,8 @@ class Recording:
                 file.settle()
             elif event.kind == RENAME:
                 files[event.data.decode()] = files.pop(event.path)
+            elif event.kind == LINK:
+                files[event.data.decode()] = file
             elif event.kind == UNLINK:
                 files.pop(event.path)
             elif event.synchronous:
@@ -154,6 +156,7 @@ class Recording:
             kept = [piece for piece in pieces if rng.random() < 0.5]
             for piece in kept:
                 _apply(file.durable, piece)
+            file.pending.clear()
         return {path: bytes(file.durable) for path, file in files.items()}
 
 

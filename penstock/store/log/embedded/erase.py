@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from penstock.errors import DataError, nearest
 from penstock.semantics.columns import ID
 from penstock.store.log.embedded.commit import dead_key, load_counts, save_counts
-from penstock.store.log.embedded.ids import Entries, IdIndex
+from penstock.store.log.embedded.ids import IdIndex, unpack_places
 from penstock.store.log.embedded.prepare import hash_ids
 from penstock.store.log.embedded.record import (
     HAS_OFFSETS,
@@ -54,9 +54,10 @@ class _Progress:
 def erase(topic: EmbeddedTopic, key: Mapping[str, Any], *, reason: str, author: str) -> Erasure:
     """Takes every row whose columns equal `key` out of the topic, its id index and its dead letters.
 
-    The pages that held them are free after that and are overwritten as the log goes on, not at once.
-    The log is rewritten in bounded steps, so appends pass between; a row appended meanwhile with that key may stay,
-    so stop its source first. Other rows keep their offsets. Reads skip what is gone. The lake is erased by the lake.
+    Earlier versions of an erased event go with it. The pages that held them are free after that and are overwritten
+    as the log goes on, not at once. The log is rewritten in bounded steps, so appends pass between; a row appended
+    meanwhile with that key may stay, so stop its source first. Other rows keep their offsets. Reads skip what is
+    gone. The lake is erased by the lake.
 
     Args:
         topic: where.
@@ -124,47 +125,90 @@ def _typed(topic: EmbeddedTopic, key: Mapping[str, Any]) -> dict[str, pa.Scalar]
 
 
 def _erase_partition(topic: EmbeddedTopic, partition: int, values: Mapping[str, pa.Scalar]) -> int:
+    """Erases matching rows and the earlier versions of their events, which would count again without them."""
+    superseded = _superseded(topic, partition, values) if topic.config.corrected else {}
     progress = _Progress(partition)
 
     def step(txn: lmdb.Transaction) -> _Progress:
-        return _step(txn, topic, progress, values)
+        return _step(txn, topic, progress, (values, superseded))
 
     while not progress.done:
         progress = topic.log.env.update(step)
     return progress.rows
 
 
-def _step(txn: lmdb.Transaction, topic: EmbeddedTopic, at: _Progress, values: Mapping[str, pa.Scalar]) -> _Progress:
-    """Rewrites records of one partition from an offset on, up to so many bytes."""
-    db, number = topic.log.env.db, topic.spec.number
-    prefix = partition_key(number, at.partition)
-    head = Head.unpack(txn.get(prefix, db=db["heads"]))
-    cursor = txn.cursor(db=db["batches"])
-    more = seek(cursor, number, at.partition, at.offset)
-    n_bytes, erased, offset, change = 0, at.rows, at.offset, 0
-    hashes: list[NDArray[np.uint64]] = []
+def _superseded(topic: EmbeddedTopic, partition: int, values: Mapping[str, pa.Scalar]) -> dict[str, int]:
+    """The ids of matching rows, each with the offset of its last one."""
+    last: dict[str, int] = {}
+    progress = _Progress(partition)
+
+    def step(txn: lmdb.Transaction) -> _Progress:
+        offset, follows = progress.offset, False
+        for header, _, rows, more in _records(txn, topic, progress):
+            offset, follows = header.next_offset, more
+            if ID in rows.schema.names:
+                match = pa.array(_matches(rows, values))
+                offsets = pa.array(log_offsets(header, rows)).filter(match)
+                last.update(zip(rows[ID].filter(match).to_pylist(), offsets.to_pylist(), strict=True))
+        return _Progress(partition, offset, done=not follows)
+
+    while not progress.done:
+        progress = topic.log.env.view(step)
+    last.pop(None, None)  # type: ignore[call-overload]
+    return last
+
+
+def _records(
+    txn: lmdb.Transaction, topic: EmbeddedTopic, at: _Progress
+) -> Iterator[tuple[Header, bytes, pa.RecordBatch, bool]]:
+    """Records of a partition from an offset on, up to so many bytes, each with whether another follows."""
+    prefix = partition_key(topic.spec.number, at.partition)
+    cursor = txn.cursor(db=topic.log.env.db["batches"])
+    more = seek(cursor, topic.spec.number, at.partition, at.offset)
+    n_bytes = 0
     while more and bytes(cursor.key()[:8]) == prefix and n_bytes < _STEP_BYTES:
         data = bytes(cursor.value())
         header = Header.unpack(data)
-        rows = decode(header, data, topic.log.spec_in(txn, topic.spec.name, header.schema_version))
-        match = _matches(rows, values)
-        if match.any():
-            smaller = _without(topic, header, rows, match)
-            key = batch_key(number, at.partition, header.first_offset)
-            txn.put(key, smaller, db=db["batches"])
-            change += len(smaller) - len(data)
-            erased += int(match.sum())
-            if ID in rows.schema.names:
-                hashes.append(hash_ids(rows[ID].filter(pa.array(match))))
+        more = cursor.set_range(batch_key(topic.spec.number, at.partition, header.next_offset))
+        more = more and bytes(cursor.key()[:8]) == prefix
+        yield header, data, decode(header, data, topic.log.spec_in(txn, topic.spec.name, header.schema_version)), more
         n_bytes += len(data)
-        offset = header.next_offset
-        more = cursor.set_range(batch_key(number, at.partition, offset))
+
+
+def _step(
+    txn: lmdb.Transaction,
+    topic: EmbeddedTopic,
+    at: _Progress,
+    wanted: tuple[Mapping[str, pa.Scalar], Mapping[str, int]],
+) -> _Progress:
+    """Rewrites records of one partition from an offset on, up to so many bytes."""
+    values, superseded = wanted
+    db, number = topic.log.env.db, topic.spec.number
+    prefix = partition_key(number, at.partition)
+    erased, offset, change, follows = at.rows, at.offset, 0, False
+    gone: list[tuple[NDArray[np.uint64], NDArray[np.int64]]] = []
+    for header, data, rows, more in _records(txn, topic, at):
+        offset, follows = header.next_offset, more
+        offsets = log_offsets(header, rows)
+        match = _matches(rows, values)
+        if superseded and ID in rows.schema.names:
+            before = (superseded.get(text, -1) for text in rows[ID].to_pylist())
+            match |= offsets < np.fromiter(before, np.int64, len(offsets))
+        if not match.any():
+            continue
+        smaller = _without(topic, header, rows, match)
+        txn.put(batch_key(number, at.partition, header.first_offset), smaller, db=db["batches"])
+        change += len(smaller) - len(data)
+        erased += int(match.sum())
+        if ID in rows.schema.names:
+            gone.append((hash_ids(rows[ID].filter(pa.array(match))), offsets[match]))
     if change:
+        head = Head.unpack(txn.get(prefix, db=db["heads"]))
         txn.put(prefix, replace(head, n_bytes=head.n_bytes + change).pack(), db=db["heads"])
-    if hashes and topic.config.ids:
-        _forget(IdIndex(txn, db["ids"], number), np.concatenate(hashes))
-    done = not (more and bytes(cursor.key()[:8]) == prefix)
-    return _Progress(at.partition, offset, erased, done)
+    if gone and topic.config.ids:
+        hashes, places = (np.concatenate(part) for part in zip(*gone, strict=True))
+        _forget(IdIndex(txn, db["ids"], number), hashes, (np.int64(at.partition) << 52) | places)
+    return _Progress(at.partition, offset, erased, done=not follows)
 
 
 def _matches(rows: pa.RecordBatch, values: Mapping[str, pa.Scalar]) -> NDArray[np.bool_]:
@@ -189,12 +233,18 @@ def _without(topic: EmbeddedTopic, header: Header, rows: pa.RecordBatch, match: 
     return encode(replace(header, flags=flags, n_rows=kept.num_rows), kept, topic.config.compression)
 
 
-def _forget(index: IdIndex, hashes: NDArray[np.uint64]) -> None:
-    gone = hashes[hashes.any(axis=1)]
-    gone = gone[np.argsort(gone[:, 0], kind="stable")]
-    nothing = np.zeros(len(gone), np.int64)
-    wanted = Entries(gone[:, 0], gone[:, 1], nothing, nothing, nothing)
-    index.rewrite(lambda entries: wanted.find(entries.high, entries.low) >= 0)
+def _forget(index: IdIndex, hashes: NDArray[np.uint64], places: NDArray[np.int64]) -> None:
+    """Takes ids out of the index whose last version was erased."""
+    order = np.lexsort((places, hashes[:, 1], hashes[:, 0]))
+    order = order[hashes[order].any(axis=1)]
+    last = np.ones(len(order), np.bool_)
+    last[:-1] = (hashes[order[1:]] != hashes[order[:-1]]).any(axis=1)
+    order = order[last]
+    known = index.lookup(hashes[order, 0], hashes[order, 1])
+    partitions, offsets, _ = unpack_places(known.places)
+    gone = known.take((partitions << 52 | offsets) == places[order])
+    if len(gone):
+        index.rewrite(lambda entries: gone.find(entries.high, entries.low) >= 0)
 
 
 def _erase_letters(txn: lmdb.Transaction, topic: EmbeddedTopic, key: Mapping[str, Any]) -> int:
