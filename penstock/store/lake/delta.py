@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -229,7 +229,12 @@ class DeltaLake:
                 batch_readahead=2,
                 fragment_readahead=1,
             )
-            return scanner.to_reader()
+            reader = scanner.to_reader()
+        return pa.RecordBatchReader.from_batches(reader.schema, self._streamed(table, reader))
+
+    def _streamed(self, table: str, reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+        with _Explained(self.url, table):
+            yield from reader
 
     def dataset(self, table: str, version: int | None = None) -> ds.Dataset:
         """The files of a version, with the statistics that let a scan skip some."""
