@@ -1,12 +1,182 @@
-"""`penstock features`."""
+"""`penstock features`: backfill, get, explain over history."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
 import typer
+
+from penstock.cli.options import AsJson, Project
+from penstock.cli.output import Output
+from penstock.errors import DoorError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from penstock.engine.history import Progress
+
+__all__ = ["app"]
 
 app = typer.Typer(help="Features: over history, live, and for one request.", no_args_is_help=True)
 
+What = Annotated[str, typer.Argument(help="A group or a view.")]
+At = Annotated[str | None, typer.Option(help="The instant that cuts event time: 2013-03-01T12:00Z.")]
+Known = Annotated[str | None, typer.Option(help="The instant that cuts knowledge; --at by default.")]
+Keys = Annotated[list[str] | None, typer.Argument(help="The key, as in tailnum=N14228.", metavar="NAME=VALUE...")]
 
-@app.callback()
-def features() -> None:
-    """Features: over history, live, and for one request."""
+
+@app.command()
+def backfill(
+    what: What,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The Parquet file to write; whole or not at all.")],
+    *,
+    queries: Annotated[
+        Path | None, typer.Option(help="Parquet with keys (of a view: its inputs) and the instants.")
+    ] = None,
+    at: At = None,
+    q: Annotated[str, typer.Option(help="The queries' column that cuts event time.")] = "q",
+    a: Annotated[str | None, typer.Option(help="The queries' column that cuts knowledge; q by default.")] = None,
+    memory: Annotated[int | None, typer.Option(help="MiB that a run may take; above it rows spill.", min=64)] = None,
+    threads: Annotated[int, typer.Option(help="Cores.", min=1)] = 1,
+    work: Annotated[Path | None, typer.Option(help="A folder in which a killed run goes on.")] = None,
+    statuses: Annotated[bool, typer.Option("--statuses", help="Also why a value is null.")] = False,
+    project: Project = Path(),
+    as_json: AsJson = False,
+) -> None:
+    """Compute features point in time for a table of queries, or for every key at an instant."""
+    from penstock.doors.deployment import Deployment
+    from penstock.doors.project import read_instant_us
+    from penstock.doors.rows import resolver_for
+    from penstock.engine.history import History
+
+    output = Output(as_json=as_json)
+    if (queries is None) == (at is None):
+        raise DoorError("either --queries or --at", found="both" if at else "neither", remedy="say one of them")
+    if queries is not None and not queries.exists():
+        raise DoorError("a file of queries", found="none", remedy="write one with keys and q", where=str(queries))
+    with Deployment(project) as deployment, output.progress(f"backfill of {what}", 1000) as step:
+        history = History(
+            deployment.plan,
+            resolver_for(deployment),
+            clock=deployment.clock,
+            memory_bytes=None if memory is None else memory << 20,
+            work=work,
+            threads=threads,
+            progress=_told(step),
+        )
+        _known_name(deployment.plan, what)
+        if at is not None:
+            found = history.all_keys(what, read_instant_us(at))
+        else:
+            assert queries is not None
+            ask = history.group if what in deployment.plan.groups else history.view
+            found = ask(what, queries, q=q, a=a)
+        rows = found.write_parquet(out, statuses=statuses)
+    output.say(f"{rows:,} rows in {out}")
+    output.record(feature=what, rows=rows, path=str(out))
+
+
+def _told(step: Callable[[int, str], None]) -> Callable[[Progress], None]:
+    def told(progress: Progress) -> None:
+        left = "" if progress.eta_s is None else f", {progress.eta_s:.0f} s left"
+        step(int(progress.fraction * 1000), f"{progress.stage}: {progress.rows:,} rows{left}")
+
+    return told
+
+
+@app.command()
+def get(
+    what: What,
+    keys: Keys = None,
+    *,
+    at: At = None,
+    known: Known = None,
+    limit: Annotated[int, typer.Option(help="Rows shown on a terminal; --json gives all.", min=1)] = 50,
+    project: Project = Path(),
+    as_json: AsJson = False,
+) -> None:
+    """Features of one key at one instant; of a group without a key, those of every key."""
+    from penstock.doors.project import Project as Opened
+    from penstock.doors.shown import instant_text, shown_rows
+
+    output = Output(as_json=as_json)
+    with Opened(project) as opened:
+        _known_name(opened.plan, what)
+        instant = at if at is not None else instant_text(opened.now_us())
+        assert instant is not None
+        found = opened.features(what, at=instant, known=known, **_values(opened, what, keys or []))
+        table = found.arrow()
+        rows = list(shown_rows(table if as_json else table.slice(0, limit), as_json=as_json))
+        if as_json or len(rows) != 1:
+            output.rows(rows, table.column_names)
+            if table.num_rows > len(rows):
+                output.say(f"... and {table.num_rows - limit:,} more; --limit shows more, --json all")
+            return
+        lines = [
+            {"column": n, "value": "null" if v is None else v, "type": found.types.get(n, "")}
+            for n, v in rows[0].items()
+        ]
+        output.rows(lines, ("column", "value", "type"), f"{what} at {instant}")
+
+
+@app.command()
+def explain(
+    column: Annotated[str, typer.Argument(help="A column of a group: by_tail.mean_12h.")],
+    keys: Keys = None,
+    *,
+    at: Annotated[str, typer.Option(help="The instant that cuts event time: 2013-03-01T12:00Z.")],
+    known: Known = None,
+    limit: Annotated[int, typer.Option(help="Rows shown on a terminal.", min=1)] = 40,
+    project: Project = Path(),
+    as_json: AsJson = False,
+) -> None:
+    """List the rows that count in a value, and those that do not, each with its reason."""
+    from penstock.doors.project import Project as Opened
+    from penstock.doors.shown import instant_text, shown_rows
+
+    output = Output(as_json=as_json)
+    with Opened(project) as opened:
+        group = column.partition(".")[0]
+        found = opened.explain(column, at=at, known=known, **_values(opened, group, keys or []))
+    left, right = found.span_us
+    output.record(
+        column=found.column,
+        key=dict(found.key),
+        q=instant_text(found.q_us),
+        a=instant_text(found.a_us),
+        value=found.value,
+        status=found.status,
+        window=[instant_text(left), instant_text(right)],
+        rows=found.reasons,
+    )
+    shown = found.rows if as_json else found.rows.slice(0, limit)
+    output.say(repr(found).split("\n  +")[0].split("\n  -")[0].split("\n  ...")[0])
+    rows = list(shown_rows(shown, as_json=True))
+    if not as_json:
+        rows = [{"": "+" if r.pop("counted") else "-"} | r for r in rows]
+    output.rows(rows, list(rows[0]) if rows else [])
+    if not as_json and found.rows.num_rows > limit:
+        output.say(f"... and {found.rows.num_rows - limit:,} more; --limit shows more, --json all")
+
+
+def _known_name(plan: Any, what: str) -> None:
+    from penstock.errors import nearest
+
+    if what not in plan.groups and what not in plan.views:
+        known = [*plan.groups, *plan.views]
+        raise DoorError(f"{what!r} is a group or a view", found="none", remedy=nearest(what, known))
+
+
+def _values(opened: Any, what: str, keys: list[str]) -> dict[str, Any]:
+    """`name=value` arguments in the types of the key, or of the view's inputs."""
+    from penstock.doors.project import read_values
+
+    pairs = []
+    for text in keys:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise DoorError("a key is NAME=VALUE", found=repr(text), remedy="write tailnum=N14228")
+        pairs.append((name, value))
+    values: dict[str, Any] = read_values(opened.plan, what, pairs)
+    return values

@@ -51,6 +51,11 @@ class Converter:
         system = self._system(rows, batch)
         return pa.RecordBatch.from_arrays([*system.values(), *raw], names=[*system, *names])
 
+    def typed(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """The columns alone, in the pinned types; null where a value does not fit."""
+        columns = [self._column(batch, column)[0] for column in self.source.schema.columns]
+        return pa.RecordBatch.from_arrays(columns, names=list(self.source.schema.names))
+
     def _system(self, rows: pa.RecordBatch, batch: pa.RecordBatch) -> dict[str, Any]:
         source = self.source
         event = None if source.time is None else source.time.evaluate(rows).cast(pa.int64())

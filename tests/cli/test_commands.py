@@ -199,3 +199,25 @@ def test_help_costs_little() -> None:
     assert "features" in done.stdout
     # A generous bound for a busy machine; the budget of 0.3 s is measured by the benchmark.
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.5
+
+
+def test_features_are_asked_explained_and_backfilled(project: Path) -> None:
+    with (project / "definitions.py").open("a") as file:
+        file.write('by_user = clicks.by(user_id).over("1min").features("by_user", n=ps.count(), m=ps.mean("price"))\n')
+    at = ("--at", "2026-01-01T00:03:00Z")
+    (one,) = lines(penstock("features", "get", "by_user", "user_id=3", *at, "--json", cwd=project))
+    shown = penstock("features", "get", "by_user", "user_id=3", *at, cwd=project).stdout
+    assert str(one["n_1min"]) in shown
+    every = lines(penstock("features", "get", "by_user", *at, "--json", cwd=project))
+    assert [r["user_id"] for r in every] == list(range(7)) and every[3]["n_1min"] == one["n_1min"]
+    found = lines(penstock("features", "explain", "by_user.n_1min", "user_id=3", *at, "--json", cwd=project))
+    assert found[0]["value"] == found[0]["rows"]["counted"] == one["n_1min"]
+    assert sum(r["counted"] for r in found[1:]) == one["n_1min"]
+    text = penstock("features", "explain", "by_user.n_1min", "user_id=3", *at, cwd=project).stdout
+    assert "expired" in text and "after" in text
+    penstock("features", "backfill", "by_user", *at, "-o", "out.parquet", cwd=project)
+    assert "7 rows" in penstock("features", "backfill", "by_user", *at, "-o", "again.parquet", cwd=project).stdout
+    assert "did you mean by_user" in penstock("features", "get", "by_usr", *at, cwd=project, code=1).stderr
+    assert "user_id is int" in penstock("features", "get", "by_user", "user_id=x", *at, cwd=project, code=1).stderr
+    assert "either" in penstock("features", "backfill", "by_user", "-o", "x", cwd=project, code=1).stderr
+    assert not (project / ".penstock").exists()
