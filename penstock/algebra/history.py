@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from penstock.algebra.binding import ffi, lib
-from penstock.algebra.layout import Layout, Op, Output, SlotKind
+from penstock.algebra.layout import Layout, Measure, Op, Output, SlotKind
 from penstock.algebra.monoids import arguments
-from penstock.algebra.program import Kind, Program, compile_program, slow_outputs
+from penstock.algebra.program import ALL, Kind, Mask, Program, compile_program, slow_outputs
 from penstock.algebra.sorting import sort_rows
 from penstock.algebra.table import Column, Queries, Rows
 from penstock.define import Aggregate
@@ -104,10 +104,9 @@ class Sweeper:
         layout, reader = self.layout, Reader(self.layout, self.rows, custom)
         chosen = [layout.outputs[i] for i in slow_outputs(layout)]
         columns = {}
-        for window in sorted({output.window for output in chosen}):
-            outputs = [output for output in chosen if output.window == window]
+        for (window, mask, limit), outputs in self._askings(chosen).items():
             parts: dict[str, list[Column]] = {output.name: [] for output in outputs}
-            for begin, offsets, found in self.visible(window, self.enough(outputs)):
+            for begin, offsets, found in self.visible(window, mask, limit):
                 end = begin + offsets.size - 1
                 groups = Groups(offsets, found, self.q[begin:end] - layout.windows[window].offset_us)
                 for output in outputs:
@@ -117,29 +116,39 @@ class Sweeper:
                 columns[name] = join_columns(pieces, self.order)
         return columns
 
-    def enough(self, outputs: Sequence[Output]) -> int:
-        """How many of the newest rows do for last_n alone, when no row is passed over; else -1, all of them."""
-        measures = [self.layout.measures[output.measure] for output in outputs]
-        for m in measures:
-            complete = any(self.rows.valid[slot] is None for slot in arguments(m))
-            if m.op is not Op.LAST_N or m.where is not None or m.per is not None or not complete:
-                return -1
-        return max(m.n for m in measures)
+    def _askings(self, outputs: Sequence[Output]) -> dict[tuple[int, Mask, int], list[Output]]:
+        """Outputs by what must be asked for them: the window, and of last_n alone the mask and how many rows."""
+        found: dict[tuple[int, Mask, int], list[Output]] = {}
+        for output in outputs:
+            mask, limit = self._enough(self.layout.measures[output.measure])
+            found.setdefault((output.window, mask, limit), []).append(output)
+        return found
 
-    def visible(self, window: int, limit: int = -1) -> Iterator[tuple[int, Int64s, Int64s]]:
+    def _enough(self, m: Measure) -> tuple[Mask, int]:
+        """The mask under which the newest n rows do for a last_n; else any rows, all of them (-1)."""
+        nullable = [slot for slot in arguments(m) if self.rows.valid[slot] is not None]
+        if m.op is not Op.LAST_N or m.per is not None or (nullable and len(arguments(m)) > 1):
+            return Mask(), -1
+        return Mask(*(ALL if slot is None else slot for slot in (nullable[0] if nullable else None, m.where))), m.n
+
+    def visible(self, window: int, mask: Mask, limit: int) -> Iterator[tuple[int, Int64s, Int64s]]:
         """Visible rows per query, in the order of the sweep, in chunks: (first query, offsets, row indices).
 
         Args:
+            mask: only rows that count under it.
             limit: at most so many of the newest rows per query; all when negative. Rows come oldest first.
         """
         chosen = [i for i, o in enumerate(self.layout.outputs) if o.window == window][:1]
-        program = compile_program(self.layout, outputs=chosen, fields=False)
+        program = compile_program(self.layout, outputs=chosen, fields=False, mask=mask)
+        bit = 0 if program.masks else ALL
         handle, rows, asked = self.handle(program), self.c_rows(program), self.c_asked(program)
         n, at, found, after = self.q.size, 0, self._new("int64_t **"), self._new("int64_t *")
         while at < n or n == 0:
             lengths = np.zeros(n - at, np.int64)
             out = ffi.cast("int64_t *", lengths.ctypes.data)
-            count = lib.ps_sweep_rows(handle, rows, asked, self.n_keys, at, 0, limit, _CHUNK_ROWS, out, found, after)
+            count = lib.ps_sweep_rows(
+                handle, rows, asked, self.n_keys, at, 0, bit, limit, _CHUNK_ROWS, out, found, after
+            )
             _check(count)
             indices = np.frombuffer(ffi.buffer(found[0], count * 8), np.int64).copy() if count else _NO_ROWS
             lib.ps_free(found[0])

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from penstock.algebra.layout import Layout, Measure, Op, Output, SlotKind, WindowKind
 
-__all__ = ["Kind", "Mask", "Program", "compile_program", "is_stored", "slow_outputs"]
+__all__ = ["ALL", "Kind", "Mask", "Program", "compile_program", "is_stored", "slow_outputs"]
 
 MAGIC: Final = 0x50535031
 ALL: Final = -1
@@ -205,6 +205,7 @@ def compile_program(
     nullable: Sequence[bool] | None = None,
     outputs: Sequence[int] | None = None,
     fields: bool = True,
+    mask: Mask | None = None,
 ) -> Program:
     """The program of a layout's fast outputs; slots and their indices stay the layout's.
 
@@ -213,6 +214,7 @@ def compile_program(
         outputs: indices of outputs; all that are not slow by default. Slow ones put out nothing, but their windows
             are kept, so that their rows can be asked for.
         fields: False leaves out fields and outputs: windows only, to ask for rows.
+        mask: a mask to keep besides those that the outputs need.
     """
     slow = set(slow_outputs(layout))
     chosen = range(len(layout.outputs)) if outputs is None else outputs
@@ -220,6 +222,8 @@ def compile_program(
     windows = sorted({layout.outputs[i].window for i in kept})
     compiler = _Compiler(layout, [True] * len(layout.slots) if nullable is None else nullable)
     fast = [i for i in kept if i not in slow] if fields else []
+    if mask is not None and mask != Mask():
+        compiler.masks[mask] = 0
     for i in fast:
         compiler.output(layout.outputs[i], windows.index(layout.outputs[i].window))
     slot_sizes = tuple(_slot_bytes(layout, i) if fields else 0 for i in range(len(layout.slots)))

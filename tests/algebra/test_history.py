@@ -59,6 +59,7 @@ def _fast() -> list[tuple[Measure, str]]:
 def _slow() -> list[tuple[Measure, str]]:
     made = [
         (Measure(Op.LAST_N, 0, n=3), "list<int>"),
+        (Measure(Op.LAST_N, 1, n=2, where=3), "list<float>"),
         (Measure(Op.LAST_N, 0, slots=(2, 4), n=2, where=3), "list<struct>"),
         (Measure(Op.CUSTOM, 0, custom="Span"), "int"),
         (Measure(Op.MIN, 4), "text"),

@@ -181,9 +181,9 @@ static int64_t key_of(const ps_asked *asked, int64_t keys, int64_t query) {
 }
 
 int64_t ps_sweep_rows(const ps_program *p, const ps_rows *rows, const ps_asked *asked, int64_t keys, int64_t from,
-                      int32_t window, int64_t limit, int64_t most, int64_t *lengths, int64_t **indices, int64_t *next) {
+                      int32_t window, int32_t mask, int64_t limit, int64_t most, int64_t *lengths, int64_t **indices, int64_t *next) {
     sweep x;
-    if (window < 0 || window >= p->n_windows || !sweep_open(&x, p)) return -1;
+    if (window < 0 || window >= p->n_windows || mask >= p->n_masks || !sweep_open(&x, p)) return -1;
     int code = 0;
     row_list list = {NULL, 0, 0};
     int64_t self, at = from;
@@ -195,7 +195,7 @@ int64_t ps_sweep_rows(const ps_program *p, const ps_rows *rows, const ps_asked *
             ps_queries queries = {1, asked->q + at, asked->a + at, NULL, column(asked->calendar, at), asked->stride};
             if (asked->self) local_self(asked, at, 1, rows->start[key], x.s->n, &self), queries.self = &self;
             const int32_t *found;
-            int64_t n = ps_query_rows(x.scratch, x.s, &queries, 0, window, limit, &found);
+            int64_t n = ps_query_rows_where(x.scratch, x.s, &queries, 0, window, mask, limit, &found);
             if (n < 0 || !append_rows(&list, found, n, rows->start[key])) code = -1;
             else lengths[at - from] = n;
         }

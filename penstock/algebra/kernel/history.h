@@ -30,11 +30,11 @@ typedef struct {
 int ps_sweep(const ps_program *p, const ps_rows *rows, const ps_asked *asked, int64_t from, int64_t to,
              const ps_columns *out);
 
-/* Visible rows of one window for queries [from, *next) in the order they are given, at most `limit` of the newest each
+/* Visible rows of one window, under a mask or PS_ALL, for queries [from, *next) in the order they are given, at most `limit` of the newest each
  * (< 0: all); stops after the query that brings the number of rows to `most`. lengths[i] is the number of rows of query
  * from + i, *indices (malloc'ed, to be freed by ps_free) the rows. Returns their number or a negative code as above. */
 int64_t ps_sweep_rows(const ps_program *p, const ps_rows *rows, const ps_asked *asked, int64_t keys, int64_t from,
-                      int32_t window, int64_t limit, int64_t most, int64_t *lengths, int64_t **indices, int64_t *next);
+                      int32_t window, int32_t mask, int64_t limit, int64_t most, int64_t *lengths, int64_t **indices, int64_t *next);
 void ps_free(void *memory);
 
 /* Mask bytes of rows [0, n). For mask j: valid[spec[3j]] and where truth[spec[3j + 1]] and truth[spec[3j + 2]], each

@@ -379,8 +379,8 @@ static int put_index(ps_scratch *w, int64_t at, int64_t row) {
     return 1;
 }
 
-int64_t ps_query_rows(ps_scratch *w, const ps_series *s, const ps_queries *queries, int64_t i, int32_t window,
-                      int64_t limit, const int32_t **rows) {
+int64_t ps_query_rows_where(ps_scratch *w, const ps_series *s, const ps_queries *queries, int64_t i, int32_t window,
+                            int32_t mask, int64_t limit, const int32_t **rows) {
     const ps_window *kind = &w->p->windows[window];
     int64_t end = minus(queries->q[i], kind->offset), high = seek(s, kind->closed ? plus(end, 1) : end, w->right[kind->group]);
     self_row self = find_self(s, queries, i, kind->offset, high);
@@ -390,6 +390,7 @@ int64_t ps_query_rows(ps_scratch *w, const ps_series *s, const ps_queries *queri
     left_positions(w, &v, &alone, queries, i, end, high, &self);
     int64_t low = w->low[window], n = 0, at = self.external ? s->n : self.index;
     int pending = w->with_self[window];
+    if (pending && mask >= 0) pending = self.external ? ps_bit(s->external, 0, mask) : ps_bit(s, self.index, mask);
     limit = limit < 0 ? INT64_MAX : limit;
     /* Newest first, then turned round. */
     for (int64_t j = high; n < limit; j--) {
@@ -399,7 +400,7 @@ int64_t ps_query_rows(ps_scratch *w, const ps_series *s, const ps_queries *queri
             continue;
         }
         if (j <= low) break;
-        if (!row_visible(&v, j - 1)) continue;
+        if ((mask >= 0 && !ps_bit(s, j - 1, mask)) || !row_visible(&v, j - 1)) continue;
         if (!put_index(w, n++, j - 1)) return -1;
     }
     for (int64_t x = 0, y = n - 1; x < y; x++, y--) {
@@ -408,4 +409,9 @@ int64_t ps_query_rows(ps_scratch *w, const ps_series *s, const ps_queries *queri
     }
     *rows = w->indices;
     return n;
+}
+
+int64_t ps_query_rows(ps_scratch *w, const ps_series *s, const ps_queries *queries, int64_t i, int32_t window,
+                      int64_t limit, const int32_t **rows) {
+    return ps_query_rows_where(w, s, queries, i, window, PS_ALL, limit, rows);
 }

@@ -39,6 +39,9 @@ void ps_query_finish(ps_scratch *w, uint8_t *const *values, uint8_t *const *stat
  * external self row is row s->n. Writes indices to *rows (owned by w, valid until the next call). Returns their number or -1. */
 int64_t ps_query_rows(ps_scratch *w, const ps_series *s, const ps_queries *queries, int64_t i, int32_t window,
                       int64_t limit, const int32_t **rows);
+/* The same of those rows only that count under a mask (PS_ALL: any). */
+int64_t ps_query_rows_where(ps_scratch *w, const ps_series *s, const ps_queries *queries, int64_t i, int32_t window,
+                            int32_t mask, int64_t limit, const int32_t **rows);
 
 /* Must be called before queries of another series. */
 void ps_scratch_reset(ps_scratch *w);

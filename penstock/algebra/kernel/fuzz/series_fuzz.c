@@ -398,8 +398,13 @@ static int ask(world *x, const design *d, source *in) {
         int64_t limit = take(in, 2) ? -1 : (int64_t)take(in, 30);
         picked p;
         pick(x->m, d->window[window], asked[0], asked[1], asked[2], place < 0 ? 0 : calendar[place * N + i], &p);
+        int32_t mask = (int32_t)take(in, MASKS + 1) - 1;
+        int64_t kept = 0;
+        for (int64_t j = 0; j < p.n; j++)
+            if (mask < 0 || p.rows[j]->mask[mask / 8] >> (mask % 8) & 1) p.rows[kept++] = p.rows[j];
+        p.n = kept;
         const int32_t *rows;
-        int64_t n = ps_query_rows(x->w, x->s, &queries, i, window, limit, &rows), skipped = limit >= 0 && p.n > limit ? p.n - limit : 0;
+        int64_t n = ps_query_rows_where(x->w, x->s, &queries, i, window, mask, limit, &rows), skipped = limit >= 0 && p.n > limit ? p.n - limit : 0;
         if (n != p.n - skipped) return fail("how many rows");
         for (int64_t j = 0; j < n; j++) {
             const row *r = p.rows[skipped + j];
