@@ -14,6 +14,14 @@ $(STAMP): pyproject.toml hatch_build.py
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	touch $(STAMP)
 
+$(VENV)/.demo: $(STAMP)
+	$(BIN)/pip install --quiet --editable '.[demo]'
+	$(BIN)/python examples/flights/prepare.py
+	touch $@
+
+demo: $(VENV)/.demo
+	$(BIN)/python examples/flights/replay.py
+
 kernel: $(STAMP)
 	$(BIN)/python penstock/algebra/build_kernel.py
 
