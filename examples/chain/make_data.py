@@ -78,15 +78,14 @@ def chargebacks(rng: np.random.Generator, paid: pa.Table) -> pa.Table:
     )
 
 
-def main(n: int = 20_000, days: int = 20, seed: int = 7) -> None:
-    """Writes both files."""
+def write(data: Path, n: int = 20_000, days: int = 20, seed: int = 7) -> None:
+    """Writes both files into a folder."""
     rng = np.random.default_rng(seed)
-    data = Path(__file__).parent / "data"
-    data.mkdir(exist_ok=True)
+    data.mkdir(parents=True, exist_ok=True)
     table = payments(rng, n, days)
     pq.write_table(table, data / "payments.parquet")
     pq.write_table(chargebacks(rng, table), data / "chargebacks.parquet")
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    write(Path(__file__).parent / "data", *map(int, sys.argv[1:]))

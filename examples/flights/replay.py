@@ -32,7 +32,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from penstock.clock import ReplayClock
 from penstock.doors.deployment import Deployment
 from penstock.engine.history import History, LogRows
-from penstock.engine.live import LiveJob
+from penstock.engine.live.job import LiveJob
 from penstock.engine.online import Online
 from penstock.plan.ir import SourcePlan
 

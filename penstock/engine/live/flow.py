@@ -152,6 +152,7 @@ class Flow:
         }
         self.ranks: dict[str, _Ranks] = {}
         self.newest_us: dict[str, int] = {}
+        self._newest_before_us: dict[str, int] = {}
         self._as_rows = self._read_as_rows()
 
     def advance(
@@ -163,6 +164,7 @@ class Flow:
             sources: by name of the source, its rows of the interval by (k, partition, offset).
         """
         frames: dict[str, Frame] = {}
+        self._newest_before_us = dict(self.newest_us)
         for relation in self.relations:
             frames[relation.fingerprint] = self._run(relation, frames, sources, interval, emit)
         self._forget(interval)
@@ -299,10 +301,11 @@ class Flow:
     def _cutoff(self, plan: GroupPlan, interval: Interval) -> int:
         """Rows of a group before this instant are covered by no query that state must answer.
 
-        While rows of long ago are only now becoming known, their own instants hold it back.
+        While rows of long ago are only now becoming known, their own instants hold it back; and so do the instants of
+        an interval's rows while it runs, each of which asks at its own.
         """
         reach = horizon_us(plan.layout)
-        newest_us = self.newest_us.get(origin_of(plan).name)
+        newest_us = self._newest_before_us.get(origin_of(plan).name)
         if reach is None or newest_us is None:
             return FOREVER
         return min(interval.former_us, newest_us) - plan.observations_late_us - reach
