@@ -1,7 +1,8 @@
-"""A program that appends to a log and says so: `python -m penstock.testing.log_writer PATH PRODUCER COUNT [ROWS]`.
+"""A program that appends to a log and says so: `python -m penstock.testing.log_writer PATH PRODUCER COUNT [ROWS KEEP]`.
 
 After each append that returned it writes a line `sequence first_offset known_time` to standard output, and, if the
-environment names one by PENSTOCK_ACKNOWLEDGED, to that file. Crash tests kill it, start it again, and compare.
+environment names one by PENSTOCK_ACKNOWLEDGED, to that file. With KEEP it also confirms what is stored and trims the
+log to so many bytes, now and then. Crash tests kill it, start it again, and compare.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import sys
 import pyarrow as pa
 
 from penstock.clock import WallClock
-from penstock.store.log import Log, ProducerId, TopicConfig
+from penstock.store.log import Log, ProducerId, Retention, TopicConfig
 
 __all__ = ["SCHEMA", "TOPIC", "batch", "main"]
 
@@ -37,6 +38,7 @@ def main(arguments: list[str]) -> None:
     """Appends from the producer's last sequence on."""
     path, producer, count = arguments[0], arguments[1], int(arguments[2])
     n_rows = int(arguments[3]) if len(arguments) > 3 else 10
+    keep_bytes = int(arguments[4]) if len(arguments) > 4 else None
     acknowledged = os.environ.get("PENSTOCK_ACKNOWLEDGED")
     descriptor = os.open(acknowledged, os.O_WRONLY | os.O_CREAT | os.O_APPEND) if acknowledged else -1
     with Log.open(path, clock=WallClock()) as log:
@@ -49,6 +51,9 @@ def main(arguments: list[str]) -> None:
                 os.write(descriptor, line.encode())
             sys.stdout.write(line)
             sys.stdout.flush()
+            if keep_bytes is not None and sequence % 5 == 4:
+                topic.confirm(topic.end(), "lake", sequence)
+                topic.trim(Retention(max_bytes=keep_bytes))
 
 
 if __name__ == "__main__":

@@ -96,7 +96,8 @@ class TopicConfig:
         max_ahead_us: rows with `t > k + max_ahead_us` are dead letters.
         key: columns whose hash places a row in a partition; none places all rows in partition 0.
         ordinal: the source ordinal that rows carry in the order.
-        carried: rows of a derived topic bring `_ordinal`, `_partition`, `_offset` of the row they were made from.
+        carried: rows of a derived topic bring `_ordinal`, `_partition`, `_offset` of the row they were made from, and
+            may bring `_id` and `_op`; they were decided at their origin, so none is dropped or moved here.
         compression: of stored rows.
         retention: what may be deleted once the lake has it.
     """

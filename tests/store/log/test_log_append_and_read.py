@@ -288,3 +288,12 @@ def test_keys_place_rows_by_their_shard_and_a_moved_row_leaves_its_old_place(log
     moved = topic.append(clicks((1, new, 2.0), id=[f"i{old}"], op=[OP_UPSERT]))
     assert list(moved.offsets) == [2]
     assert topic.read(1, len(held[1])).rows.select(["_id", "_op"]).to_pylist() == [{"_id": f"i{old}", "_op": OP_DELETE}]
+
+
+def test_rows_of_a_derived_topic_are_not_decided_again(log: Log) -> None:
+    topic = log.create_topic("derived", CLICKS, TopicConfig(clock="source", carried=True, ids=True))
+    rows = [(5, 1, 0.5)] * 4
+    place = {"known_time": [9] * 4, "ordinal": [0] * 4, "partition": [0] * 4, "offset": [3, 3, 4, 4]}
+    ops = [OP_DELETE, OP_UPSERT, OP_INSERT, OP_INSERT]
+    assert topic.append(clicks(*rows, **place, id=["a", "b", "c", "c"], op=ops)).accepted == 4
+    assert topic.read(0, 0).rows["_op"].to_pylist() == ops

@@ -208,7 +208,8 @@ class _TopicCommit:
             return
         number, config = self._spec.number, self._config
         rows = gather([request.prepared for request in self._requests], self._live_us)
-        index = IdIndex(self._txn, self._db["ids"], number) if config.ids else None
+        # Rows of a derived topic were decided where they come from.
+        index = IdIndex(self._txn, self._db["ids"], number) if config.ids and not config.carried else None
         next_offsets = {partition: head.next_offset for partition, head in self._heads.items()}
         decided = decide(rows, index, next_offsets)
         for partition, head in self._heads.items():

@@ -126,7 +126,7 @@ def _typed(topic: EmbeddedTopic, key: Mapping[str, Any]) -> dict[str, pa.Scalar]
 
 def _erase_partition(topic: EmbeddedTopic, partition: int, values: Mapping[str, pa.Scalar]) -> int:
     """Erases matching rows and the earlier versions of their events, which would count again without them."""
-    superseded = _superseded(topic, partition, values) if topic.config.corrected else {}
+    superseded = _superseded(topic, partition, values) if topic.config.corrected or topic.config.carried else {}
     progress = _Progress(partition)
 
     def step(txn: lmdb.Transaction) -> _Progress:
