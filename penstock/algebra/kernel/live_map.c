@@ -60,17 +60,27 @@ static ps_off look(const ps_live *g, const lv_table *t, const uint8_t *key, uint
     return 0;
 }
 
+enum { LV_PATIENCE = 20000 };
+static const ps_off elsewhere = ~0ULL; /* a reader cannot tell before it maps the arena again */
+
+static int is_mapped(const ps_live *g, const lv_table *t) {
+    return t->log2 <= 40 && t->off + (sizeof(lv_entry) << t->log2) <= g->a->size;
+}
+
 /* A reader's look: again while the writer moves entries. */
 static ps_off look_again(const ps_live *g, const lv_table *t, const uint8_t *key, uint64_t bytes, uint64_t hash) {
-    for (;;) {
+    for (int32_t tries = 0; tries < LV_PATIENCE; tries++) {
         uint32_t before = atomic_load_explicit(&((lv_table *)(uintptr_t)t)->sequence, memory_order_acquire);
         lv_table copy;
         memcpy((void *)&copy, (const void *)t, sizeof copy);
         ps_off found = before & 1 ? 0 : look(g, &copy, key, bytes, hash);
+        int mapped = is_mapped(g, &copy);
         atomic_thread_fence(memory_order_acquire);
-        if (!(before & 1) && before == atomic_load_explicit(&((lv_table *)(uintptr_t)t)->sequence, memory_order_relaxed)) return found;
+        if (!(before & 1) && before == atomic_load_explicit(&((lv_table *)(uintptr_t)t)->sequence, memory_order_relaxed))
+            return mapped || !copy.off ? found : elsewhere;
         sched_yield();
     }
+    return elsewhere; /* the writer may have died in the middle */
 }
 
 static ps_off make_record(ps_live *g, lv_table *t, const uint8_t *key, uint64_t bytes, uint64_t hash) {
@@ -123,9 +133,10 @@ int ps_live_find(ps_live *g, const ps_part *parts, int32_t n_parts, int64_t n, c
         lv_table *t = &lv_root_of(g)->keys[hash[i] >> 54];
         record[i] = g->reader ? look_again(g, t, key, bytes, hash[i]) : look(g, t, key, bytes, hash[i]);
         if (!record[i] && create && !(record[i] = make_record(g, t, key, bytes, hash[i]))) failed = 1;
+        if (record[i] == elsewhere) failed = 2;
     }
     free(key);
-    return failed ? -1 : 0;
+    return -failed;
 }
 
 int ps_live_ids(const ps_part *text, int64_t n, const uint8_t *valid, const int32_t *partition, uint64_t *out) {

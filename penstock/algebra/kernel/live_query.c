@@ -5,6 +5,8 @@
 
 #include "live_state.h"
 
+enum { LV_PATIENCE = 20000 };
+
 static const uint64_t nothing[2];
 
 static void bind_empty(const ps_live *g, ps_series *s) {
@@ -17,7 +19,8 @@ static void bind_empty(const ps_live *g, ps_series *s) {
 static int copy_block(ps_live *g, ps_off off, uint64_t hash, lv_record *to) {
     if (off + sizeof *to > g->a->size) return 0;
     lv_record *r = (lv_record *)ps_at(g->a, off);
-    for (;; sched_yield()) {
+    for (int32_t tries = 0;; sched_yield()) {
+        if (tries++ > LV_PATIENCE) return -2; /* the writer may have died in the middle */
         uint32_t before = atomic_load_explicit(&r->sequence, memory_order_acquire);
         if (before & 1 && r->hash == hash) continue;
         memcpy((void *)to, (const void *)r, sizeof *to);

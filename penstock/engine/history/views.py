@@ -15,6 +15,7 @@ from penstock.engine.history.frame import column, int64, replace_column
 from penstock.engine.history.lookups import NUMBER, STATUS, A, Q, Sight, bundles, read_lookup
 from penstock.engine.history.relations import Readers
 from penstock.engine.history.run import Run
+from penstock.engine.hops import fold, listed_keys
 from penstock.plan.ir import TwoHopPlan, ViewPlan
 
 __all__ = ["answer_view"]
@@ -78,13 +79,7 @@ def _folded(
     run: Run, readers: Readers, hop: TwoHopPlan, sight: Sight, *, requests: pa.Table, listed: pa.Table, tag: str
 ) -> pa.Array:
     n = requests.num_rows
-    lists = column(listed, hop.list_column)
-    if hop.first is not None and len(lists):
-        lists = pc.list_slice(lists, 0, hop.first)
-    parents = np.asarray(pc.list_parent_indices(lists)).astype(np.int64)
-    elements = pc.list_flatten(lists)
-    if hop.field is not None:
-        elements = pc.struct_field(elements, hop.field)
+    elements, parents = listed_keys(hop, column(listed, hop.list_column))
     asking: dict[str, Any] = {
         name: requests.column(name).take(pa.array(parents)) for name in (Q, A) if name in requests.column_names
     }
@@ -98,24 +93,4 @@ def _folded(
         values = column(answered, lookup.outputs.names[0])
     else:
         values = pa.nulls(0, lookup.outputs.columns[0].type.arrow)
-    return _fold(values, parents, n, hop.op, hop.type.arrow)
-
-
-_FOLDS = {"sum": "sum", "mean": "mean", "min": "min", "max": "max", "first": "first", "last": "last", "count": "count"}
-
-
-def _fold(values: pa.Array, parents: np.ndarray[Any, Any], n: int, op: str, kind: pa.DataType) -> pa.Array:
-    """Values folded by query, nulls left out; queries without any get null, or 0 and false."""
-    present = pc.is_valid(values)
-    table = pa.table({"query": pa.array(parents), "value": values}).filter(present)
-    if op == "any":
-        counts = np.bincount(int64(table.column("query")), minlength=n)
-        return pa.array(counts > 0)
-    if op == "count":
-        return pa.array(np.bincount(int64(table.column("query")), minlength=n).astype(np.int64))
-    grouped = table.group_by("query", use_threads=False).aggregate([("value", _FOLDS[op])])
-    place = np.full(n, -1, np.int64)
-    place[int64(grouped.column("query"))] = np.arange(grouped.num_rows)
-    folded = column(grouped, f"value_{_FOLDS[op]}")
-    found = folded.take(pa.array(np.maximum(place, 0), mask=place < 0)) if len(folded) else pa.nulls(n, folded.type)
-    return found if found.type == kind else found.cast(kind)
+    return fold(values, parents, n, hop.op, hop.type.arrow)

@@ -30,7 +30,18 @@ from penstock.plan.ir import (
 )
 from penstock.semantics.columns import EVENT_TIME, KNOWN_TIME, OP, OP_INSERT, OP_NAMES
 
-__all__ = ["Flow", "Interval", "Roots", "inputs_of", "origin_of", "relations_of"]
+__all__ = [
+    "FOREVER",
+    "Flow",
+    "Interval",
+    "Roots",
+    "alike",
+    "inputs_of",
+    "origin_of",
+    "read_name",
+    "reads",
+    "relations_of",
+]
 
 
 def inputs_of(relation: RelationPlan) -> tuple[RelationPlan, ...]:
@@ -132,9 +143,9 @@ class Flow:
         handle: Any,
     ) -> None:
         self.relations = relations_of([*wanted, *(plan.relation for plan, _ in asofs.values())])
-        reads = _reads(self.relations, asofs)
+        kept = reads(self.relations, asofs)
         names = [r.name.name for r in self.relations if isinstance(r, GroupPlan | JoinPlan)]
-        self.roots = Roots((*names, *reads))
+        self.roots = Roots((*names, *kept))
         self.interner = Interner(handle, 0)
         self.groups = {
             r.fingerprint: GroupState(r, handle, self.roots.of(r.name.name), self.interner)
@@ -148,7 +159,7 @@ class Flow:
         }
         self.asofs = {
             name: AsOfState(plan, columns, handle, self.roots.of(name), self.interner)
-            for name, (plan, columns) in reads.items()
+            for name, (plan, columns) in kept.items()
         }
         self.ranks: dict[str, _Ranks] = {}
         self.newest_us: dict[str, int] = {}
@@ -248,10 +259,10 @@ class Flow:
         below = origin_of(read)
         a = frame.rank if below.name == frame.origin.name else self.ranks[below.name].at(frame.known)
         if isinstance(source, AsOfPlan):
-            found = self.asofs[_read_name(source)].query(_alike(keys, source), frame.t, a).columns
+            found = self.asofs[read_name(source)].query(alike(keys, source), frame.t, a).columns
         else:
             state = self.groups[source.fingerprint]
-            found = state.query(_alike(keys, source), frame.t, a, own=below.name == frame.origin.name).columns
+            found = state.query(alike(keys, source), frame.t, a, own=below.name == frame.origin.name).columns
         pairs = zip(lookup.columns, lookup.outputs.columns, strict=True)
         return {output.name: found[column] for column, output in pairs}
 
@@ -333,6 +344,12 @@ class Flow:
         """The open observations of every join, by its name, for a checkpoint."""
         return {state.plan.name.name: state.to_bytes() for state in self.joins.values()}
 
+    def kept(self) -> dict[str, list[str]]:
+        """What lies under each root, in their order: the fingerprint, and of an as-of read the columns kept."""
+        made: dict[str, list[str]]
+        made = {r.name.name: [r.fingerprint] for r in self.relations if isinstance(r, GroupPlan | JoinPlan)}
+        return made | {name: [state.plan.fingerprint, *state.columns] for name, state in self.asofs.items()}
+
     def facts(self) -> dict[str, Any]:
         """What a checkpoint keeps beside the arena, as plain data; open observations go apart."""
         ranks = {name: ranks.last for name, ranks in self.ranks.items()}
@@ -351,14 +368,14 @@ _LATEST_US = 86_400_000_000
 """How late an observation of a join may come and still find outcomes in state."""
 
 
-def _reads(
+def reads(
     relations: Sequence[RelationPlan], asofs: Mapping[str, tuple[AsOfPlan, tuple[str, ...]]]
 ) -> dict[str, tuple[AsOfPlan, tuple[str, ...]]]:
     """All as-of reads by name, each with every column that someone reads."""
     found: dict[str, tuple[AsOfPlan, tuple[str, ...]]] = {}
 
     def add(plan: AsOfPlan, columns: Sequence[str]) -> None:
-        name = _read_name(plan)
+        name = read_name(plan)
         _, former = found.get(name, (plan, ()))
         found[name] = (plan, tuple(dict.fromkeys((*former, *columns))))
 
@@ -370,11 +387,13 @@ def _reads(
     return found
 
 
-def _read_name(plan: AsOfPlan) -> str:
+def read_name(plan: AsOfPlan) -> str:
+    """What the state of an as-of read is called among the roots."""
     return f"asof:{plan.fingerprint}"
 
 
-def _alike(keys: Sequence[pa.Array], source: AsOfPlan | GroupPlan) -> list[pa.Array]:
+def alike(keys: Sequence[pa.Array], source: AsOfPlan | GroupPlan) -> list[pa.Array]:
+    """Keys in the types of those that are read."""
     kinds = [kind.arrow for kind in source.key_types]
     return [key if key.type == kind else key.cast(kind) for key, kind in zip(keys, kinds, strict=True)]
 

@@ -169,7 +169,7 @@ class LiveJob:
         self._arena.commit(self._batch, self._inputs.frontier_us)
         self._on_step("restored")
         self._replay(manifest.number if manifest else 0)
-        publish(self.state_dir, self._arena, epoch, self._fingerprint, self._flow.roots.names)
+        publish(self.state_dir, self._arena, epoch, self._fingerprint, self._flow.kept())
         number = max([*segments(self.state_dir), manifest.number if manifest else 0], default=0) + 1
         self._journal = Journal(self.state_dir, number)
         self._checkpointer = Checkpointer(self._arena, self.state_dir, manifest, self._on_step)

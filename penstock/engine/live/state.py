@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,14 +59,14 @@ def open_arena(
     return Arena(path, reserve_bytes, loaded=True), manifest
 
 
-def publish(state_dir: Path, arena: Arena, epoch: int, fingerprint: str, roots: tuple[str, ...]) -> None:
-    """Tells readers where the arena is and what lies under its roots."""
+def publish(state_dir: Path, arena: Arena, epoch: int, fingerprint: str, roots: Mapping[str, Sequence[str]]) -> None:
+    """Tells readers where the arena is and what lies under its roots, from root 1 on."""
     about = {
         "format": FORMAT_VERSION,
         "path": str(arena.path.resolve()),
         "epoch": epoch,
         "fingerprint": fingerprint,
-        "roots": list(roots),
+        "roots": [[name, *kept] for name, kept in roots.items()],
     }
     replace_file(state_dir / ARENA_FILE, json.dumps(about).encode())
 

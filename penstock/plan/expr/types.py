@@ -156,8 +156,6 @@ _ARROW = {
     "json": pa.string(), "null": pa.null(),
 }  # fmt: skip
 
-_JSON_TYPES: tuple[type, ...] = (pa.JsonType,) if hasattr(pa, "JsonType") else ()  # from pyarrow 19 on
-
 _TOKEN = re.compile(r"\s*(?:([A-Za-z_]\w*|\d+)|\"([^\"]+)\"|([<>(),:\[\]]))")
 
 
@@ -262,7 +260,7 @@ def _parse(text: str) -> Type:
 
 def _from_arrow(dt: pa.DataType, zone: str | None) -> Type:
     kinds = pa.types
-    if isinstance(dt, _JSON_TYPES):
+    if isinstance(dt, pa.JsonType):
         return JSON
     if kinds.is_boolean(dt):
         return BOOL

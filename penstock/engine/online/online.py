@@ -1,0 +1,185 @@
+"""Views and groups at the present, for one key or thousands, from the state of a live job in another process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from penstock.clock import Clock
+from penstock.engine.history.answers import Status
+from penstock.engine.hops import fold, listed_keys
+from penstock.engine.live.frame import set_column
+from penstock.engine.online.answers import Answers
+from penstock.engine.online.present import Moment, Present
+from penstock.engine.online.reads import Asking, Read, read_group, read_lookup
+from penstock.engine.online.requests import Requests, request_batch, scalar_columns
+from penstock.errors import EngineError, nearest
+from penstock.plan.expr.types import Schema
+from penstock.plan.ir import GroupPlan, LookupPlan, Plan, TwoHopPlan, ViewPlan
+
+__all__ = ["Online"]
+
+
+class Online:
+    """Answers out of what a live job keeps. For one thread; another opens its own.
+
+    All keys and groups of one call are answered at one `q` and out of one committed batch. History asked with the
+    positions of the answer gives the same.
+
+    Args:
+        plan: the checked project, as the job runs it.
+        state_dir: of the live job.
+        clock: the deployment's.
+
+    Raises:
+        StoreError: no live job has its state there.
+    """
+
+    def __init__(self, plan: Plan, state_dir: Path | str, clock: Clock) -> None:
+        self.plan, self.clock = plan, clock
+        self._present = Present(state_dir)
+
+    def close(self) -> None:
+        """Lets go of the state."""
+        self._present.close()
+
+    def moment(self) -> Moment:
+        """The last batch committed, which the next answer rests on."""
+        return self._present.moment()
+
+    def view(self, name: str, requests: Requests, *, q_us: int | None = None) -> Answers:
+        """The columns of a view.
+
+        Args:
+            requests: the view's inputs, as a mapping, several mappings, or Arrow; a null key answers as unseen.
+            q_us: the instant; by default the later of the clock and what is known.
+
+        Raises:
+            EngineError: there is no such view, or the job does not keep what it reads.
+            DataError: the requests do not fit.
+        """
+        plan = self.plan.views.get(name)
+        if plan is None:
+            raise EngineError("no view has this name", found=repr(name), remedy=nearest(name, self.plan.views))
+        batch = request_batch(requests, plan.inputs, Schema(), f"view {name}")
+
+        def reading(moment: Moment) -> Answers:
+            asking = Asking(self._present, moment, self._q(moment, q_us))
+            made = _answer_view(asking, plan, batch)
+            columns = {column: made.columns[column] for column in plan.outputs.names}
+            statuses = {column: made.statuses[column] for column in columns if column in made.statuses}
+            return _answers(asking, columns, statuses, made.ages, plan.fingerprint)
+
+        return self._present.read(reading)
+
+    def group(self, name: str, *keys: Any, q_us: int | None = None) -> Answers:
+        """The features of a group by their plain names.
+
+        Args:
+            keys: one value per part of the key, or one sequence of values per part for several keys.
+            q_us: as in `view`.
+
+        Raises:
+            EngineError: there is no such group, or the job does not keep it.
+            DataError: the keys do not fit.
+        """
+        plan = self._group(name)
+        types = [kind.arrow for kind in plan.key_types]
+        batch = scalar_columns(keys, plan.key_names, types, f"group {name}")
+
+        def reading(moment: Moment) -> Answers:
+            asking = Asking(self._present, moment, self._q(moment, q_us))
+            found = read_group(asking, plan, batch.columns)
+            return _answers(asking, found.columns, found.statuses, {name: found.age_us}, plan.fingerprint)
+
+        return self._present.read(reading)
+
+    def _q(self, moment: Moment, q_us: int | None) -> int:
+        return max(self.clock.now_us(), moment.known_us) if q_us is None else q_us
+
+    def _group(self, name: str) -> GroupPlan:
+        plan = self.plan.groups.get(name)
+        if plan is None:
+            raise EngineError("no group has this name", found=repr(name), remedy=nearest(name, self.plan.groups))
+        return plan
+
+
+def _answers(
+    asking: Asking,
+    columns: Mapping[str, pa.Array],
+    statuses: Mapping[str, npt.NDArray[np.uint8]],
+    ages: Mapping[str, npt.NDArray[np.int64]],
+    fingerprint: str,
+) -> Answers:
+    moment = asking.moment
+    return Answers(
+        columns, statuses, ages, asking.q_us, moment.known_us, moment.batch, moment.positions, fingerprint
+    )  # fmt: skip
+
+
+@dataclass
+class _Made:
+    """A view on the way: the requests, with what was read beside them."""
+
+    batch: pa.RecordBatch
+    statuses: dict[str, npt.NDArray[np.uint8]] = field(default_factory=dict)
+    ages: dict[str, npt.NDArray[np.int64]] = field(default_factory=dict)
+
+    @property
+    def columns(self) -> Mapping[str, pa.Array]:
+        return dict(zip(self.batch.schema.names, self.batch.columns, strict=True))
+
+    def put(self, name: str, values: pa.Array) -> None:
+        self.batch = set_column(self.batch, name, values)
+
+    def take(self, lookup: LookupPlan, found: Read) -> None:
+        for name, values in found.columns.items():
+            self.put(name, values)
+        self.statuses.update(found.statuses)
+        label = _label(lookup)
+        if label in self.ages and lookup.outputs.names:
+            label = lookup.outputs.names[0]
+        self.ages[label] = found.age_us
+
+
+def _label(lookup: LookupPlan) -> str:
+    source = lookup.source
+    if isinstance(source, GroupPlan):
+        return source.name.name
+    relation: Any = source.relation
+    while not hasattr(relation, "name"):
+        relation = relation.input
+    return str(relation.name.name)
+
+
+def _answer_view(asking: Asking, plan: ViewPlan, requests: pa.RecordBatch) -> _Made:
+    made = _Made(requests)
+    for lookup in plan.lookups:
+        keys: Sequence[pa.Array] = [requests.column(name) for name in lookup.keys]
+        made.take(lookup, read_lookup(asking, lookup, keys))
+    for hop in plan.two_hops:
+        values = _two_hop(asking, hop, requests)
+        made.put(hop.name, values)
+        made.statuses[hop.name] = np.asarray(pc.is_null(values)).astype(np.uint8) * np.uint8(Status.EMPTY)
+    for name, expression in plan.expressions:
+        made.put(name, expression.evaluate(made.batch))
+    return made
+
+
+def _two_hop(asking: Asking, hop: TwoHopPlan, requests: pa.RecordBatch) -> pa.Array:
+    """One more value per request: the answers of all keys in all lists are read at once."""
+    found = read_lookup(asking, hop.keys, [requests.column(name) for name in hop.keys.keys])
+    elements, parents = listed_keys(hop, found.columns[hop.list_column])
+    output = hop.value.outputs.columns[0]
+    if len(parents):
+        values = read_lookup(asking, hop.value, [elements]).columns[output.name]
+    else:
+        values = pa.nulls(0, output.type.arrow)
+    return fold(values, parents, requests.num_rows, hop.op, hop.type.arrow)

@@ -1,0 +1,107 @@
+"""The online engine under the conformance suite: rows go through a live job, instant by instant; Online is asked."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from penstock.clock import ReplayClock
+from penstock.engine.live.job import LiveJob, Options
+from penstock.engine.online import Online
+from penstock.plan import plan
+from penstock.plan.ir import Plan, SourcePlan
+from penstock.store.log.embedded.log import EmbeddedLog
+from penstock.store.log.interface import Append, TopicConfig
+from penstock.testing.conformance import Case, Found, FoundCell, GroupQuery, Query, RowsQuery, ViewQuery, is_present
+from tests.engine.live.tempo import to_batch
+
+
+class OnlineTempo:
+    """Feeds a job the rows known at each query's `a`, and asks then.
+
+    Args:
+        max_rows: of a micro-batch.
+    """
+
+    name = "online"
+
+    def __init__(self, max_rows: int = 1000) -> None:
+        self.max_rows = max_rows
+
+    def takes(self, case: Case, query: Query) -> bool:
+        """The present, whatever instant that is, and requests that are no rows."""
+        return not isinstance(query, RowsQuery) and query.self_row is None and is_present(case, query)
+
+    def answer(self, case: Case, queries: Sequence[Query]) -> Sequence[Found]:
+        """In the order of the queries."""
+        with tempfile.TemporaryDirectory() as folder:
+            return self._answer(Path(folder), case, [q for q in queries if not isinstance(q, RowsQuery)])
+
+    def _answer(self, folder: Path, case: Case, queries: Sequence[GroupQuery | ViewQuery]) -> Sequence[Found]:
+        planned = plan(case.definitions)
+        clock = ReplayClock(-(2**62))
+        options = Options(max_rows=self.max_rows, memory_dir=folder, reserve_bytes=1 << 28)
+        found: dict[int, Found] = {}
+        with EmbeddedLog.open(folder / "log", clock=clock, durability="process") as log:
+            topics(log, planned)
+            job = LiveJob(planned, log, folder / "state", clock, options=options)
+            online = Online(planned, folder / "state", clock)
+            before = -(2**63)
+            for a in sorted({int(query.a) for query in queries}):  # type: ignore[arg-type]
+                feed(log, planned, case, before, a)
+                job.drain()
+                before = a
+                found |= {i: ask(online, query) for i, query in enumerate(queries) if query.a == a}
+            online.close()
+            job.close()
+        return [found[i] for i in range(len(queries))]
+
+
+def topics(log: EmbeddedLog, planned: Plan) -> None:
+    """A topic for every source."""
+    for source in planned.relations.values():
+        if isinstance(source, SourcePlan):
+            config = TopicConfig(clock="source", carried=True, max_ahead_us=2**62)
+            log.create_topic(source.name, source.schema.arrow, config)
+
+
+def feed(log: EmbeddedLog, planned: Plan, case: Case, after: int, until: int) -> None:
+    """The rows known after one instant and not after another; the log promises that there are no more."""
+    for name, source in planned.relations.items():
+        if isinstance(source, SourcePlan):
+            rows = [row for row in case.arrivals.get(name, ()) if after < row.k <= until]
+            batch = to_batch(source, sorted(rows, key=lambda row: row.place))
+            log.append_all([Append(str(source.name), batch, frontier_us=until)])
+
+
+def ask(online: Online, query: GroupQuery | ViewQuery) -> Found:
+    """One query as a user asks it."""
+    if isinstance(query, GroupQuery):
+        answers = online.group(query.group, *query.key, q_us=query.q)
+    else:
+        inputs = online.plan.views[query.view].inputs
+        answers = online.view(query.view, {n: query.inputs.get(n) for n in inputs.names}, q_us=query.q)
+    found: dict[str, Any] = {}
+    for name, values in answers.columns.items():
+        word = answers.words(name)[0].as_py() if name in answers.statuses else None
+        found[name] = FoundCell(values[0].as_py(), word)
+    return found
+
+
+def at_present(case: Case) -> Case:
+    """The same case, with queries moved to where online answers them."""
+    return Case(case.definitions, case.arrivals, [_moved(case, q) for q in case.queries], case.title)
+
+
+def _moved(case: Case, query: Query) -> Query:
+    if isinstance(query, RowsQuery) or query.self_row is not None:
+        return query
+    known = sorted({row.k for rows in case.arrivals.values() for row in rows})
+    if not known:
+        return query
+    a = query.a if isinstance(query.a, int) else known[-1]
+    a = max(min(a, query.q), known[0])
+    return replace(query, a=a, q=max(a, query.q))

@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from penstock.testing.conformance import MATRIX, Case, Matrix, check, grid
+from penstock.testing.strategies import cases, chains, views
+from tests.engine.live.tempo import built
+from tests.engine.online.tempo import OnlineTempo, at_present
+
+SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
+
+
+def test_the_grid_is_the_oracle() -> None:
+    assert sum(check(at_present(case), OnlineTempo(), MATRIX) for case in grid()) > 100
+
+
+@given(cases(), st.integers(1, 20))
+@settings(max_examples=40, deadline=None, suppress_health_check=SLOW)
+def test_random_groups_are_the_oracle(case: Case, max_rows: int) -> None:
+    check(at_present(case), OnlineTempo(max_rows))
+
+
+@given(chains())
+@settings(max_examples=40, deadline=None, suppress_health_check=SLOW)
+def test_random_chains_are_the_oracle(case: Case) -> None:
+    assume(built(case))
+    check(at_present(case), OnlineTempo(), Matrix())
+
+
+@given(views())
+@settings(max_examples=40, deadline=None, suppress_health_check=SLOW)
+def test_random_views_are_the_oracle(case: Case) -> None:
+    check(at_present(case), OnlineTempo(), Matrix())
