@@ -94,7 +94,7 @@ def settled(events: Path, queries: Path) -> np.ndarray[Any, Any]:
 
     late = duckdb.sql(
         f"""select distinct q.number
-        from (select *, row_number() over () - 1 as number from read_parquet('{queries}')) q
+        from read_parquet('{queries}') q
         join (select * from read_parquet('{events}') where known_at > happened_at) e
         on q.user_id = e.user_id and e.happened_at < q.asked_at and e.known_at > q.asked_at"""
     ).fetchnumpy()["number"]
@@ -152,7 +152,7 @@ def main() -> None:
             answers = Path(temporary) / f"{name}.parquet"
             cost = _child("bench.peers", name, str(events), str(queries), str(answers), "--threads", str(args.threads))
             assert kept is not None
-            compared, wrong = compare(pq.read_table(out), pq.read_table(answers), kept)
+            compared, wrong = compare(pq.read_table(out).sort_by("number"), pq.read_table(answers), kept)
             worst = ", ".join(f"{column} {share:.2%}" for column, share in sorted(wrong.items()))
             note = f"{cost['cpu_s']:.1f} CPU-s, peak {cost['peak_bytes'] >> 20} MiB" + (
                 f"; differ: {worst}" if worst else ""

@@ -49,7 +49,7 @@ def duckdb(events: Path, queries: Path, out: Path, threads: int) -> str:
             select user_id, epoch_us(happened_at) as t, amount, category, true as is_event, null as number
             from read_parquet('{events}')
             union all
-            select user_id, epoch_us(asked_at), null, null, null, row_number() over () - 1
+            select user_id, epoch_us(asked_at), null, null, null, number
             from read_parquet('{queries}'))
         window {frames}) where is_event is null order by number) to '{out}' (format parquet)"""
     )
@@ -64,9 +64,9 @@ def polars(events: Path, queries: Path, out: Path, threads: int) -> str:
     import polars as pl
 
     seen = pl.read_parquet(events).select(
-        "user_id", t=pl.col("happened_at"), amount="amount", category="category", number=pl.lit(None, pl.UInt32)
+        "user_id", t=pl.col("happened_at"), amount="amount", category="category", number=pl.lit(None, pl.Int64)
     )
-    asked = pl.read_parquet(queries).with_row_index("number")
+    asked = pl.read_parquet(queries)
     asked = asked.select(
         "user_id",
         t=pl.col("asked_at"),

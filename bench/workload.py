@@ -98,6 +98,7 @@ def write(folder: Path, w: Workload) -> tuple[Path, Path]:
     table = pa.table(
         {
             "user_id": _keys(_users(rng, w.m, w.users), w.keys),
+            "number": pa.array(np.arange(w.m)),
             "asked_at": pa.array(asked).cast(pa.timestamp("us", tz="UTC")),
         }
     )

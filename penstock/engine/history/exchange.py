@@ -1,4 +1,7 @@
-"""Rows by partitions of their key's hash: in memory while they fit, in Arrow files when they do not."""
+"""Rows by partitions of their key's hash: in memory while they fit, in Arrow files when they do not.
+
+Partitions are small enough to stay near the processor even where memory is ample.
+"""
 
 from __future__ import annotations
 
@@ -19,18 +22,32 @@ FORMAT: Final = 1
 
 
 class MemoryExchange:
-    """All rows in one partition, in memory."""
+    """Rows split in memory by the hash of some columns; of each partition the order of rows stays."""
 
-    def __init__(self, tables: Iterable[pa.Table]) -> None:
-        self._table = pa.concat_tables(list(tables), promote_options="none")
+    def __init__(self, tables: Iterable[pa.Table], keys: Sequence[str], parts: int) -> None:
+        self._parts: list[list[pa.Table]] = [[] for _ in range(parts)]
+        for table in tables:
+            for part, rows in _split(table, keys, parts) if parts > 1 else ((0, table),):
+                self._parts[part].append(rows)
+            if parts > 1 and not self._parts[0]:
+                self._parts[0].append(table.slice(0, 0))
+        self._empty = self._parts[0][0].slice(0, 0)
 
     def read(self, part: int) -> pa.Table:
-        """All rows."""
-        return self._table
+        """The rows of one partition."""
+        return pa.concat_tables(self._parts[part] or [self._empty])
 
-    def stream(self) -> Iterator[pa.Table]:
-        """All rows."""
-        yield self._table
+
+def _split(table: pa.Table, keys: Sequence[str], parts: int) -> Iterator[tuple[int, pa.Table]]:
+    """The rows of a table by partition; partitions without rows are left out."""
+    hashes = key_hashes([column(table, key) for key in keys])
+    part = ((hashes >> np.uint64(20)) % np.uint64(parts)).astype(np.uint16)
+    order = np.argsort(part, kind="stable")
+    edges = np.searchsorted(part[order], np.arange(parts + 1))
+    table = table.take(pa.array(order))
+    for i in range(parts):
+        if edges[i + 1] > edges[i]:
+            yield i, table.slice(edges[i], edges[i + 1] - edges[i])
 
 
 class SpillExchange:
@@ -79,17 +96,6 @@ class SpillExchange:
         with pa.OSFile(str(self._path(part)), "rb") as file, pa.ipc.open_stream(file) as reader:
             return reader.read_all()
 
-    def stream(self) -> Iterator[pa.Table]:
-        """All rows, partition by partition."""
-        for part in range(self.parts):
-            yield self.read(part)
-
-    def drop(self) -> None:
-        """Deletes the files."""
-        for path in self.folder.glob("*"):
-            path.unlink()
-        self.folder.rmdir()
-
     def _path(self, part: int) -> Path:
         return self.folder / f"part-{part:05d}.arrow"
 
@@ -109,14 +115,8 @@ class _PartWriter:
             self.names = self._open(table.schema)
         if not table.num_rows:
             return
-        hashes = key_hashes([column(table, key) for key in self.exchange.keys])
-        part = ((hashes >> np.uint64(20)) % np.uint64(self.exchange.parts)).astype(np.uint16)
-        order = np.argsort(part, kind="stable")
-        edges = np.searchsorted(part[order], np.arange(self.exchange.parts + 1))
-        table = table.select(self.names).take(pa.array(order))
-        for i in range(self.exchange.parts):
-            if edges[i + 1] > edges[i]:
-                self.held[i].append(table.slice(edges[i], edges[i + 1] - edges[i]))
+        for part, rows in _split(table.select(self.names), self.exchange.keys, self.exchange.parts):
+            self.held[part].append(rows)
         self.bytes += table.nbytes
         if self.bytes > self.exchange.buffer_bytes:
             self._flush()

@@ -55,8 +55,8 @@ class History:
         threads: cores that sweep.
         progress: told how far a run is.
 
-    Answers are the same whatever these say; queries come back in their order, but in a run that spills, where
-    `Result.batches` and files give them by partition and `Result.table` in their order.
+    Answers are the same whatever these say. `Result.table` gives them in the order of the queries; `Result.batches` and
+    files by partition, where there are several (over a million rows, or spilled).
     """
 
     def __init__(
@@ -224,13 +224,13 @@ class History:
         return Result(lambda: self._run(reads, asked.rows() or 0), answer, names, asked.kept, whole)
 
     def _run(self, reads: Sequence[RelationPlan | AsOfPlan], n_queries: int) -> Run:
-        estimate = 0
+        estimate, n_rows = 0, 0
         for read in reads:
             for source in sources_of(read):
                 rows = self._resolver(source).rows() or 0
-                estimate = max(estimate, rows * 8 * 7)
-        parts = partitions_for(estimate + 64 * n_queries, self._options)
-        return Run(self._resolver, self._options, parts, self.clock)
+                estimate, n_rows = max(estimate, rows * 8 * 7), max(n_rows, rows)
+        parts, spills = partitions_for(estimate + 64 * n_queries, n_rows, self._options)
+        return Run(self._resolver, self._options, parts, spills, self.clock)
 
     def _group(self, name: str) -> GroupPlan:
         found = self.plan.groups.get(name)

@@ -262,16 +262,15 @@ def as_input(run: Run, readers: Readers, relation: RelationPlan, rows: pa.Table,
                 rows = replace_column(rows, name, expression.evaluate(rows))
             return rows
         case EnrichPlan() | GroupPlan():
-            if run.parts > 1:
+            if run.spills:
                 raise EngineError(
                     "an asking row is followed through reads by key in memory only",
-                    found=f"{run.parts} partitions",
-                    remedy="give the run more memory, or ask fewer queries at a time",
+                    found=f"a run that spills, in {run.parts} partitions",
+                    remedy="give the run more memory, or no work folder",
                 )
             rows = as_input(run, readers, relation.input, rows, sight)
             lookup = relation.lookup if isinstance(relation, EnrichPlan) else lookup_of_group(relation)
-            found = list(read_lookup(run, readers, [lookup], [rows], AtOwnTime(sight)))
-            return found[0] if found else rows
+            return pa.concat_tables(read_lookup(run, readers, [lookup], [rows], AtOwnTime(sight)))
     return rows
 
 

@@ -59,7 +59,7 @@ class Result:
         return whole.drop_columns([NUMBER])
 
     def batches(self, *, statuses: bool = False) -> Iterator[pa.RecordBatch]:
-        """Answers as they are found, never more than a partition in memory; by partition where the run spills."""
+        """Answers as they are found, never more than a partition at a time; by partition."""
         for table in self._run(statuses=statuses):
             yield from table.drop_columns([NUMBER]).to_batches()
 
@@ -93,7 +93,8 @@ class Result:
             for table in self._run(statuses=statuses):
                 clean = table.drop_columns([NUMBER])
                 if writer is None:
-                    writer = pq.ParquetWriter(partial, clean.schema, compression="zstd")
+                    words = [f.name for f in clean.schema if pa.types.is_string(f.type)]
+                    writer = pq.ParquetWriter(partial, clean.schema, compression="snappy", use_dictionary=words)
                 writer.write_table(clean.cast(writer.schema), row_group_size=1 << 20)
                 rows += clean.num_rows
         finally:

@@ -25,8 +25,11 @@ FORMAT: Final = 1
 MAX_PARTS: Final = 1024
 _BUFFER: Final = 1 << 30
 _RESUMABLE_PARTS: Final = 8
+_NEAR_ROWS: Final = 1 << 20
 _HELD: Final = 10
-"""A partition takes about this many times its spilled bytes while it is arranged and swept."""
+"""A partition takes about this many times its bytes while it is arranged and swept."""
+_WHOLE: Final = 4
+"""A run in memory takes about this many times the bytes of its rows."""
 
 
 @dataclass(frozen=True)
@@ -62,16 +65,23 @@ class Options:
     progress: Callable[[Progress], None] | None = None
 
 
-def partitions_for(estimated_bytes: int, options: Options) -> int:
-    """How many partitions keep each within memory: a power of two, 1 when everything fits and nothing is to resume."""
+def partitions_for(estimated_bytes: int, n_rows: int, options: Options) -> tuple[int, bool]:
+    """How many partitions, a power of two, and whether they are spilled.
+
+    Partitions are near the processor's caches in size, and each fits into memory with room to work. A run with a work
+    folder is spilled, in several partitions, so that there is something to go on from.
+    """
     parts = 1 if options.work is None else _RESUMABLE_PARTS
-    memory_bytes = options.memory_bytes
-    if memory_bytes is None:
-        return parts
-    needed = estimated_bytes * _HELD
-    while parts < MAX_PARTS and needed / parts > memory_bytes / 2:
+    while parts < MAX_PARTS and n_rows / parts > _NEAR_ROWS:
         parts *= 2
-    return parts
+    memory_bytes = options.memory_bytes
+    spills = options.work is not None
+    if memory_bytes is not None:
+        needed = estimated_bytes * _HELD
+        spills |= estimated_bytes * _WHOLE > memory_bytes
+        while spills and parts < MAX_PARTS and needed / parts > memory_bytes / 2:
+            parts *= 2
+    return parts, spills and parts > 1
 
 
 @dataclass
@@ -79,7 +89,7 @@ class Run:
     """The state of one run.
 
     Attributes:
-        parts: partitions of every exchange of this run.
+        parts: partitions of every exchange of this run. spills: whether they are on disk.
         dead: rows refused at the door, by source and reason.
         held: relations read into memory, by the identity of their plan: which columns, and the rows.
     """
@@ -87,6 +97,7 @@ class Run:
     resolver: Resolver
     options: Options
     parts: int = 1
+    spills: bool = False
     clock: Clock = field(default_factory=WallClock)
     dead: dict[str, dict[str, int]] = field(default_factory=dict)
     _folder: Path | None = None
@@ -142,20 +153,20 @@ class Run:
     def exchange(
         self, tables: Iterable[pa.Table], keys: Sequence[str], stage: str, rows: int | None = None
     ) -> Exchange:
-        """Rows by the hash of some columns: in memory when the run has one partition.
+        """Rows by the hash of some columns, in memory or spilled.
 
         Args:
             stage: its name; in one run the same name means the same rows.
         """
         told = self.told(tables, stage, rows)
-        if self.parts == 1:
-            return MemoryExchange(told)
+        if not self.spills:
+            return MemoryExchange(told, keys, self.parts)
         buffer = (self.options.memory_bytes or _BUFFER) // 8
         return SpillExchange(self.folder / stage, keys, self.parts, buffer).write(told)
 
     def once(self, stage: str, part: int, make: Callable[[], pa.Table]) -> pa.Table:
         """What `make` gives; in a run with a work folder it is kept there, and made only once however often killed."""
-        if self.options.work is None or self.parts == 1:
+        if self.options.work is None or not self.spills:
             return make()
         target = self.folder / f"{stage}-{part:05d}.arrow"
         if not target.exists():
