@@ -17,7 +17,7 @@ from penstock.store.log.interface import Position, Topic
 
 __all__ = ["ArrowRows", "BatchRows", "LogRows", "ParquetRows", "Resolver", "Rows", "resolver_of"]
 
-BATCH_ROWS = 1 << 18
+BATCH_ROWS = 1 << 20
 
 
 @runtime_checkable
@@ -57,7 +57,7 @@ class ArrowRows:
     def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """The table's own batches."""
         names = [n for n in self.table.column_names if n in columns or is_system_column(n)]
-        yield from self.table.select(names).to_batches(max_chunksize=BATCH_ROWS * 16)
+        yield from self.table.select(names).to_batches(max_chunksize=BATCH_ROWS * 4)
 
     def rows(self) -> int | None:
         """The table's rows."""
