@@ -93,7 +93,8 @@ class _Walk:
                 return self._call(node.name.lower(), [self.value(arg) for arg in node.expressions])
         if type(node) in _OPERATORS:
             left, right = self.value(node.this), self.value(node.expression)
-            return None if left is None or right is None else _OPERATORS[type(node)](left, right)
+            found = None if left is None or right is None else _OPERATORS[type(node)](left, right)
+            return found if found is None or not node.args.get("negate") else not found  # NOT LIKE is one node
         raise EngineError("the oracle does not know this expression", found=repr(node), remedy="add it, plainly")
 
     def _column(self, node: exp.Expression) -> Any:
