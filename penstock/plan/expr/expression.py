@@ -14,13 +14,14 @@ from penstock.plan.expr.binder import bind
 from penstock.plan.expr.bound import Bound, to_duckdb
 from penstock.plan.expr.kernels import clean_nested
 from penstock.plan.expr.parser import parse
-from penstock.plan.expr.syntax import Node, write
+from penstock.plan.expr.syntax import Node, depth, write
 from penstock.plan.expr.types import NULL, Column, Schema
 from penstock.plan.expr.user import UserFunction
 from penstock.plan.expr.zones import UTC, check_zone
 
 __all__ = ["Expression", "compile"]
 
+_MAX_DEPTH = 200  # far below what the stack holds
 _HOLD_FLOATS = frozenset({"float", "list", "map", "struct"})
 
 NO_FUNCTIONS: Mapping[str, UserFunction] = MappingProxyType({})
@@ -65,7 +66,8 @@ class Expression:
                 table = table.select(names)
             batches = table.to_batches()
             return pa.chunked_array([self._batch(batch) for batch in batches], self.type.arrow)
-        return pa.chunked_array([self._batch(pa.RecordBatch.from_pylist([], schema=table.schema))], self.type.arrow)
+        empty = pa.RecordBatch.from_arrays([column.combine_chunks() for column in table.columns], schema=table.schema)
+        return pa.chunked_array([self._batch(empty)], self.type.arrow)
 
     def _batch(self, batch: pa.RecordBatch) -> Any:
         n = batch.num_rows
@@ -121,6 +123,12 @@ def _input(batch: pa.RecordBatch, column: Column) -> Any:
 
 def _widened(values: Any, column: Column) -> Any:
     wanted = column.type.arrow
+    if pa.types.is_timestamp(values.type) and not values.type.tz:
+        raise DataError(
+            f"column {column.name} holds local times, which are no instants until a zone is named",
+            found=str(values.type),
+            remedy="give the source a zone, as in zone='America/New_York' (or 'UTC')",
+        )
     try:
         if pa.types.is_dictionary(values.type):
             values = values.dictionary_decode()
@@ -156,7 +164,7 @@ def compile(
     try:
         if check_zone(zone):
             raise ExpressionError("there is no such zone", found=repr(zone), remedy=check_zone(zone))
-        return _compiled(text, schema, tuple(functions.items()), zone)
+        return _compiled(text, schema, tuple((name.lower(), function) for name, function in functions.items()), zone)
     except ExpressionError as error:
         error.where = error.where or where
         raise
@@ -165,6 +173,12 @@ def compile(
 @lru_cache(maxsize=16_384)
 def _compiled(text: str, schema: Schema, functions: tuple[tuple[str, UserFunction], ...], zone: str) -> Expression:
     tree = parse(text)
+    if depth(tree) > _MAX_DEPTH:
+        raise ExpressionError(
+            f"an expression is at most {_MAX_DEPTH} operators deep",
+            found=text[:60] + "...",
+            remedy="name a part as its own column, or use IN",
+        )
     bound, inputs = bind(text, tree, schema, dict(functions), zone)
     if bound.type == NULL:
         raise ExpressionError("the expression has no type", found=text, remedy="write CAST(NULL AS float)")

@@ -22,6 +22,7 @@ __all__ = [
     "Name",
     "Node",
     "Unary",
+    "depth",
     "walk",
     "write",
 ]
@@ -136,6 +137,14 @@ def walk(node: Node) -> Iterator[Node]:
     yield node
     for child in _children(node):
         yield from walk(child)
+
+
+def depth(node: Node) -> int:
+    """How many nodes lie above each other."""
+    deepest, level = 0, [node]
+    while level:
+        deepest, level = deepest + 1, [child for parent in level for child in _children(parent)]
+    return deepest
 
 
 def _children(node: Node) -> tuple[Node, ...]:

@@ -156,6 +156,8 @@ _ARROW = {
     "json": pa.string(), "null": pa.null(),
 }  # fmt: skip
 
+_JSON_TYPES: tuple[type, ...] = (pa.JsonType,) if hasattr(pa, "JsonType") else ()  # from pyarrow 19 on
+
 _TOKEN = re.compile(r"\s*(?:([A-Za-z_]\w*|\d+)|\"([^\"]+)\"|([<>(),:\[\]]))")
 
 
@@ -260,7 +262,7 @@ def _parse(text: str) -> Type:
 
 def _from_arrow(dt: pa.DataType, zone: str | None) -> Type:
     kinds = pa.types
-    if isinstance(dt, pa.JsonType):
+    if isinstance(dt, _JSON_TYPES):
         return JSON
     if kinds.is_boolean(dt):
         return BOOL

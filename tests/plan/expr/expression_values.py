@@ -66,6 +66,11 @@ def values(kind: Type) -> st.SearchStrategy[Any]:
     return st.one_of(st.none(), _of(kind), _of(kind), _of(kind))
 
 
+def plain_values(kind: Type) -> st.SearchStrategy[Any]:
+    """Values of a type, none of them null."""
+    return _of(kind)
+
+
 def _of(kind: Type) -> st.SearchStrategy[Any]:
     match kind.name:
         case "bool":

@@ -133,6 +133,8 @@ def test_lineage_type_and_canonical_text() -> None:
         ("regexp_matches(t, '(')", "is no pattern"),
         ("CAST(at AS int)", "epoch_us"),
         ("(" * 300 + "1" + ")" * 300, "deep"),
+        ("a" + " + 1" * 5_000, "deep"),
+        ("NOT " * 5_000 + "f", "deep"),
     ],
 )
 def test_refusals_say_why_and_where(text: str, reason: str) -> None:
@@ -168,6 +170,8 @@ def test_narrow_columns_widen_and_wrong_ones_are_refused() -> None:
     assert compile("t || t", schema).evaluate(batch).to_pylist() == ["xx"]
     with pytest.raises(DataError, match="column n"):
         compile("n", schema).evaluate(pa.record_batch({"n": pa.array(["x"])}))
+    with pytest.raises(DataError, match="local times"):
+        compile("at", Schema.of(at="instant")).evaluate(pa.record_batch({"at": pa.array([0], pa.timestamp("us"))}))
     with pytest.raises(DataError, match="not in the batch"):
         compile("n", schema).evaluate(pa.record_batch({"m": pa.array([1])}))
 
@@ -255,3 +259,8 @@ def test_a_long_list_of_values_is_as_its_comparisons(items: str) -> None:
     spelled = " OR ".join(f"a = {item.strip()}" for item in items.split(","))
     found = compile(f"a IN ({items})", SCHEMA).evaluate(rows)
     assert found.to_pylist() == compile(spelled, SCHEMA).evaluate(rows).to_pylist()
+
+
+def test_the_deepest_expression_runs() -> None:
+    assert value_of("a" + " + 1" * 198) == 201
+    assert value_of("(" * 190 + "a" + ")" * 190) == 3
