@@ -152,10 +152,9 @@ class Project:
         """
         group, name = _one_column(column)
         return explain(
-            self._deployment,
+            self.plan,
             self._history,
-            group,
-            name,
+            f"{group}.{name}",
             key,
             q_us=read_instant_us(at),
             a_us=None if known is None else read_instant_us(known),

@@ -214,7 +214,7 @@ def test_features_are_asked_explained_and_backfilled(project: Path) -> None:
     assert found[0]["value"] == found[0]["rows"]["counted"] == one["n_1min"]
     assert sum(r["counted"] for r in found[1:]) == one["n_1min"]
     text = penstock("features", "explain", "by_user.n_1min", "user_id=3", *at, cwd=project).stdout
-    assert "expired" in text and "after" in text
+    assert "before the left edge" in text and "after the right edge" in text
     penstock("features", "backfill", "by_user", *at, "-o", "out.parquet", cwd=project)
     assert "7 rows" in penstock("features", "backfill", "by_user", *at, "-o", "again.parquet", cwd=project).stdout
     assert "did you mean by_user" in penstock("features", "get", "by_usr", *at, cwd=project, code=1).stderr

@@ -115,10 +115,10 @@ def _reasons(
     def say(reason: Reason, where: NDArray[np.bool_]) -> None:
         reasons[(reasons == Reason.COUNTED.value) & where] = reason.value
 
-    say(Reason.LATER, k > a)
-    say(Reason.SUPERSEDED, until <= a)
     say(Reason.EDGE, t >= right[0])
     say(Reason.EXPIRED, t < left[0])
+    say(Reason.LATER, k > a)
+    say(Reason.SUPERSEDED, until <= a)
     if window.kind == "rows":
         say(Reason.EXPIRED, _beyond(rows, reasons == Reason.COUNTED.value, window.n))
     measure = plan.layout.measures[output.measure]
