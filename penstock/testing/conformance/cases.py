@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from penstock.define.project import Definitions
@@ -159,4 +159,11 @@ def _answer(case: Case, query: Query) -> Answer | list[Row]:
             return case.oracle.view(view, query.inputs, query.q, query.a, query.self_row)
     relation = case.definitions[query.relation]
     assert isinstance(relation, Relation)
-    return case.oracle.rows(relation, query.a)
+    rows = case.oracle.rows(relation, query.a)
+    return [_with_cells(case.oracle, relation, row) for row in rows] if isinstance(relation, Group) else rows
+
+
+def _with_cells(oracle: Oracle, group: Group, row: Row) -> Row:
+    """A row of a group with its features as cells, which say how far a float may be off."""
+    cells = oracle.features_of(group, row)
+    return replace(row, values={**row.values, **cells})

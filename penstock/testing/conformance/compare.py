@@ -113,9 +113,10 @@ def _rows(expected: Sequence[Row], found: Sequence[Row]) -> list[str]:
     for number, (one, two) in enumerate(zip(expected, found, strict=True)):
         if (one.order, one.id) != (two.order, two.id):
             words.append(f"row {number}: expected {one.order} {one.id!r}, found {two.order} {two.id!r}")
-        words += [
-            f"row {number}.{name}: expected {value!r}, found {two.values.get(name)!r}"
-            for name, value in one.values.items()
-            if not same(value, two.values.get(name))
-        ]
+        for name, value in one.values.items():
+            cell = value if isinstance(value, Cell) else None
+            shown = two.values.get(name)
+            if not (_equal(cell, shown) if cell is not None else same(value, shown)):
+                expected_words = _shown(cell) if cell is not None else repr(value)
+                words.append(f"row {number}.{name}: expected {expected_words}, found {shown!r}")
     return words

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from penstock.define.relation import Group
-from penstock.testing.conformance.cases import Case, Found, GroupQuery, Query, Tempo, answer
+from penstock.testing.conformance.cases import Case, Found, FoundCell, GroupQuery, Query, Tempo, answer
 from penstock.testing.conformance.compare import differences
 from penstock.testing.conformance.matrix import MATRIX, Matrix
-from penstock.testing.oracle import Answer
+from penstock.testing.oracle import Answer, Cell, Row
+from penstock.testing.oracle.answers import plain_value
 from penstock.testing.oracle.windows import LIFETIME, names
 
 __all__ = ["OracleTempo", "check"]
@@ -28,15 +30,14 @@ class OracleTempo:
         return [as_found(answer(case, query)) for query in queries]
 
 
-def as_found(expected: object) -> Found:
+def as_found(expected: Answer | Sequence[Row]) -> Found:
     """The oracle's answer as an engine would give it."""
-    from penstock.testing.conformance.cases import FoundCell
-    from penstock.testing.oracle.answers import plain_value
-
     if isinstance(expected, Mapping):
         return {name: FoundCell(plain_value(cell), cell.status) for name, cell in expected.items()}
-    assert isinstance(expected, Sequence)
-    return expected
+    return [
+        replace(row, values={n: plain_value(v) if isinstance(v, Cell) else v for n, v in row.values.items()})
+        for row in expected
+    ]
 
 
 def check(case: Case, tempo: Tempo, matrix: Matrix = MATRIX) -> int:

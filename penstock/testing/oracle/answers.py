@@ -68,7 +68,7 @@ class Oracle:
                     lambda row, a: _values(self.lookup(found, row.values, row.t, a, self._logged(found, row, a))),
                 )
             case Group():
-                return mapped(self.log(relation.input), lambda row, a: self._own_features(relation, row, a))
+                return mapped(self.log(relation.input), lambda row, a: _values(self.features_of(relation, row)))
         raise EngineError("the oracle knows no such relation", found=repr(relation))
 
     def rows(self, relation: Relation, a: Knowledge) -> list[Row]:
@@ -104,9 +104,11 @@ class Oracle:
             return lambda row: events[row.place] == events[own.place]
         return lambda row: own.id is not None and (row.id, row.ordinal) == (own.id, own.ordinal)
 
-    def _own_features(self, group: Group, row: Row, a: Own) -> dict[str, Any]:
-        found = _values(self.group(group, key_of(group, row), row.t, a, row))
-        return {f"{group.name}.{name}": value for name, value in found.items()}
+    def features_of(self, group: Group, row: Row) -> Answer:
+        """The features of a row of the group's input, at its own instant and position, by their names in rows."""
+        a = Own(self.log(group.input).name, row.place)
+        found = self.group(group, key_of(group, row), row.t, a, row)
+        return {f"{group.name}.{name}": cell for name, cell in found.items()}
 
     def asof(self, read: AsOf, key: tuple[Any, ...], q: int, a: Knowledge) -> tuple[Row | None, str]:
         """The row that an as-of read finds, or None and why."""
