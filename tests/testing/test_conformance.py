@@ -22,17 +22,16 @@ class OffByOne(OracleTempo):
     name = "off by one"
 
     def answer(self, case: Case, queries: Sequence[Query]) -> Sequence[Found]:
-        found = [as_found(answer(case, query)) for query in queries]
-        for one in found:
-            assert isinstance(one, Mapping)
-        return [
-            {
-                name: FoundCell(cell.value + 1 if type(cell.value) is int else cell.value, cell.status)
-                for name, cell in one.items()
-            }
-            for one in found
-            if isinstance(one, Mapping)
-        ]
+        return [_more(as_found(answer(case, query))) for query in queries]
+
+
+def _more(found: Found) -> Found:
+    if not isinstance(found, Mapping):
+        return found
+    return {
+        name: FoundCell(cell.value + 1 if type(cell.value) is int else cell.value, cell.status)
+        for name, cell in found.items()
+    }
 
 
 def test_a_wrong_engine_is_found_out() -> None:

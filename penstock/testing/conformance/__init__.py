@@ -18,11 +18,12 @@ from penstock.testing.conformance.cases import (
     is_present,
 )
 from penstock.testing.conformance.compare import FLOAT_BOUND, SKETCH_BOUND, differences
-from penstock.testing.conformance.grid import check_grid, grid
+from penstock.testing.conformance.grid import END_US, check_grid, grid
 from penstock.testing.conformance.matrix import MATRIX, Matrix
 from penstock.testing.conformance.suite import OracleTempo, check
 
 __all__ = [
+    "END_US",
     "FLOAT_BOUND",
     "MATRIX",
     "SKETCH_BOUND",

@@ -13,16 +13,18 @@ from penstock.define.aggregate import Agg
 from penstock.define.project import Definitions
 from penstock.define.stream import Stream
 from penstock.define.window import Window
-from penstock.testing.conformance.cases import Case, GroupQuery, Query, Tempo
+from penstock.testing.conformance.cases import Case, GroupQuery, Query, RowsQuery, Tempo
 from penstock.testing.conformance.matrix import MATRIX, Matrix
 from penstock.testing.conformance.suite import check
 from penstock.testing.oracle import Door, Row
 from penstock.testing.spread import Spread
 
-__all__ = ["check_grid", "grid"]
+__all__ = ["END_US", "check_grid", "grid"]
 
 SECOND = 1_000_000
 START_US = 1_767_225_600 * SECOND  # 2026-01-01 00:00 UTC
+END_US = 2**61
+"""A known time after everything."""
 
 PLAIN: dict[str, Agg] = {
     "count": ps.count(), "count_x": ps.count("x"), "sum": ps.sum("x"), "sum_i": ps.sum("i"), "sum_m": ps.sum("m"),
@@ -85,7 +87,8 @@ def _queries(group: str, rows: tuple[Row, ...], random: Random, own: bool) -> li
         q = row.t + random.choice((0, 1, 50, 20, 70, 300)) * SECOND
         queries.append(GroupQuery(group, (row.values["a"],), q, q + random.choice((0, 0, 0, 30, -10)) * SECOND))
     end = rows[-1].k
-    return [*queries, GroupQuery(group, (1,), end + 1, end + 1), GroupQuery(group, (9,), end, end)]
+    queries += [GroupQuery(group, (1,), end + 1, end + 1), GroupQuery(group, (9,), end, end)]
+    return [*queries, RowsQuery(group, END_US)]
 
 
 @cache

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from penstock.define.relation import Group
-from penstock.testing.conformance.cases import Case, Found, FoundCell, GroupQuery, Query, Tempo, answer
+from penstock.testing.conformance.cases import Case, Found, FoundCell, GroupQuery, Query, Tempo, ViewQuery, answer
 from penstock.testing.conformance.compare import differences
 from penstock.testing.conformance.matrix import MATRIX, Matrix
 from penstock.testing.oracle import Answer, Cell, Row
@@ -55,8 +56,7 @@ def check(case: Case, tempo: Tempo, matrix: Matrix = MATRIX) -> int:
         expected = answer(case, query)
         words = differences(expected, one)
         assert not words, _report(case, tempo, query, words)
-        if isinstance(query, GroupQuery) and isinstance(expected, Mapping):
-            _count(case, tempo, query, expected, matrix)
+        _count(case, tempo, query, expected, matrix)
     return len(queries)
 
 
@@ -65,10 +65,17 @@ def _report(case: Case, tempo: Tempo, query: Query, words: list[str]) -> str:
     return f"{tempo.name} differs from time.md{case.title and ' in ' + repr(case.title)}\n at {query}\n  {shown}"
 
 
-def _count(case: Case, tempo: Tempo, query: GroupQuery, expected: Answer, matrix: Matrix) -> None:
-    group = case.definitions[query.group]
-    assert isinstance(group, Group)
-    for window in group.windows or (LIFETIME,):
-        for name, agg in group.aggs:
-            if expected[names(name, window)].value is not None:
-                matrix.add(tempo.name, group, window, agg)
+def _count(case: Case, tempo: Tempo, query: Query, expected: Answer | Sequence[Row], matrix: Matrix) -> None:
+    """Counts the values of a group's columns that were compared and are not null."""
+    if isinstance(query, ViewQuery):
+        return
+    group = case.definitions[query.group if isinstance(query, GroupQuery) else query.relation]
+    if not isinstance(group, Group):
+        return
+    rows: list[Mapping[str, Any]] = [expected] if isinstance(expected, Mapping) else [row.values for row in expected]
+    prefix = "" if isinstance(expected, Mapping) else f"{group.name}."
+    for values in rows:
+        for window in group.windows or (LIFETIME,):
+            for name, agg in group.aggs:
+                if values[prefix + names(name, window)].value is not None:
+                    matrix.add(tempo.name, group, window, agg)

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from penstock.clock import ReplayClock
+from penstock.engine.live.flow import origin_of
 from penstock.engine.live.job import LiveJob, Options
 from penstock.errors import NotBuiltError
 from penstock.plan import plan
@@ -27,10 +28,8 @@ from penstock.semantics.columns import (
 )
 from penstock.store.log.embedded.log import EmbeddedLog
 from penstock.store.log.interface import Append, TopicConfig
-from penstock.testing.conformance import Case, Found, FoundCell, GroupQuery, Query, RowsQuery
+from penstock.testing.conformance import END_US, Case, Found, FoundCell, GroupQuery, Query, RowsQuery
 from penstock.testing.oracle import Row
-
-END_US = 2**61
 
 
 class Crash(Exception):
@@ -159,6 +158,7 @@ def rows_of(log: EmbeddedLog, planned: Plan, relation: str) -> list[Row]:
     assert isinstance(target, GroupPlan | JoinPlan)
     topic = log.topic(target.name)
     newest: dict[Any, Row] = {}
+    horizon_us = origin_of(target).horizon_us
     at = 0
     while True:
         found = topic.read(0, at)
@@ -168,8 +168,12 @@ def rows_of(log: EmbeddedLog, planned: Plan, relation: str) -> list[Row]:
                 line[EVENT_TIME], line[KNOWN_TIME], values, line[ID], OP_NAMES[line[OP]], line[ORDINAL],
                 line[PARTITION], line[OFFSET],
             )  # fmt: skip
-            known = topic.config.ids and row.id is not None
-            newest[(row.partition, row.id) if known else (at + number,)] = row
+            event: tuple[Any, ...] = (row.partition, row.id)
+            if not topic.config.ids or row.id is None:
+                event = (at + number,)
+            elif horizon_us is not None and event in newest and newest[event].k < row.k - horizon_us:
+                newest[at + number,] = newest.pop(event)  # forgotten: what comes is a new event
+            newest[event] = row
         if found.next_offset == at:
             return sorted((row for row in newest.values() if row.op != "delete"), key=lambda row: row.order)
         at = found.next_offset

@@ -4,25 +4,25 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from penstock.define.relation import Group
-from penstock.testing.conformance import Case, RowsQuery, check
+from penstock.testing.conformance import END_US, Case, RowsQuery, check, check_grid
 from penstock.testing.strategies import cases, chains
-from tests.engine.live.tempo import END_US, LiveTempo
+from tests.engine.live.tempo import LiveTempo
 
 SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
 
 
 def rows_only(case: Case, *names: str) -> Case:
     """Asks for rows; those later than a group's `observations_late` are history's, and left out."""
-    spread = any(
-        agg.op in ("std", "variance") for d in case.definitions.named.values() for _, agg in getattr(d, "aggs", ())
-    )
-    assume(not spread)  # rows carry no scale by which a deviation of great numbers could be judged
     groups = [made for made in case.definitions.named.values() if isinstance(made, Group)]
     late_us = min(group.observations_late_us for group in groups)
     arrivals = {
         name: [row for row in rows if name == "tab" or row.t >= row.k - late_us] for name, rows in case.arrivals.items()
     }
     return Case(case.definitions, arrivals, [RowsQuery(name, END_US) for name in names], case.title)
+
+
+def test_the_grid_is_the_oracle() -> None:
+    assert check_grid(LiveTempo(max_rows=1_000)) == 10
 
 
 @given(cases(), st.integers(1, 20))
