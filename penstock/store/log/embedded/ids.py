@@ -26,6 +26,7 @@ _SEALED_LEVEL: Final = 99
 _FILTERED: Final = 1 << 12
 _FILTER_BITS: Final = 12
 _KEY: Final = struct.Struct(">IQ")
+_FILTER: Final = b"f"
 _MANIFEST: Final = 2**64 - 1
 _DELETED: Final = 1 << 51
 _OFFSET_MASK: Final = _DELETED - 1
@@ -76,13 +77,13 @@ class Entries:
         return Entries(*(column[rows] for column in self.columns()))
 
     def to_bytes(self) -> bytes:
-        """The filter, if there are many, then the columns one after the other."""
-        return b"".join([_filter_of(self.high, self.low).tobytes(), *(column.tobytes() for column in self.columns())])
+        """The columns, one after the other."""
+        return b"".join(column.tobytes() for column in self.columns())
 
     @classmethod
     def over(cls, data: Any, n: int) -> Entries:
         """The `n` entries in a buffer, without copying."""
-        words = np.frombuffer(data, "<u8", offset=_filter_words(n) * 8).reshape(5, n)
+        words = np.frombuffer(data, "<u8").reshape(5, n)
         return cls(words[0], words[1], *(word.view(np.int64) for word in words[2:]))
 
     @classmethod
@@ -111,8 +112,8 @@ class Entries:
 
 
 def _filter_words(n: int) -> int:
-    """Words of the filter of a run: 12 bits an id, none for a small run."""
-    return n * _FILTER_BITS // 64 if n >= _FILTERED else 0
+    """Words of the filter of a run: a power of two, 12 bits an id or more; none for a small run."""
+    return 1 << (n * _FILTER_BITS // 64).bit_length() if n >= _FILTERED else 0
 
 
 def _filter_of(high: NDArray[np.uint64], low: NDArray[np.uint64]) -> NDArray[np.uint64]:
@@ -124,7 +125,8 @@ def _filter_of(high: NDArray[np.uint64], low: NDArray[np.uint64]) -> NDArray[np.
 
 
 def _word(high: NDArray[np.uint64], n_words: int) -> NDArray[np.int64]:
-    return (((high >> _HALF) * np.uint64(n_words)) >> _HALF).astype(np.int64)
+    """The word of each id: the first bits of its hash."""
+    return (high >> np.uint64(65 - n_words.bit_length())).astype(np.int64)
 
 
 def _mask(low: NDArray[np.uint64]) -> NDArray[np.uint64]:
@@ -132,6 +134,34 @@ def _mask(low: NDArray[np.uint64]) -> NDArray[np.uint64]:
     for shift in (0, 6, 12, 18):
         mask |= _ONE << ((low >> np.uint64(shift)) & np.uint64(63))
     return mask
+
+
+class _Asked:
+    """The rows still looked for, in the order of their hashes, with what the filters need of them."""
+
+    def __init__(
+        self, high: NDArray[np.uint64], low: NDArray[np.uint64], rows: NDArray[np.int64] | None = None
+    ) -> None:
+        self._high, self._low = high, low
+        self.rows = np.argsort(high) if rows is None else rows
+        self._mask = _mask(low[self.rows])
+        self._words: dict[int, NDArray[np.int64]] = {}
+
+    def maybe(self, held_by: Any) -> NDArray[np.int64]:
+        """The rows that a run with this filter may hold."""
+        filter_words = np.frombuffer(held_by, np.uint64)
+        n_words = len(filter_words)
+        if n_words not in self._words:
+            self._words[n_words] = _word(self._high[self.rows], n_words)
+        held = filter_words[self._words[n_words]]
+        rows: NDArray[np.int64] = self.rows[(held & self._mask) == self._mask]
+        return rows
+
+    def without(self, found: NDArray[np.int64]) -> _Asked:
+        """The others."""
+        left = np.ones(len(self._high), np.bool_)
+        left[found] = False
+        return _Asked(self._high, self._low, self.rows[left[self.rows]])
 
 
 class _Run(msgspec.Struct, frozen=True, array_like=True):
@@ -162,27 +192,36 @@ class IdIndex:
         stored = txn.get(_KEY.pack(topic, _MANIFEST), db=db)
         self._runs: list[_Run] = msgspec.msgpack.decode(stored, type=list[_Run]) if stored is not None else []
 
+    def _key(self, number: int) -> bytes:
+        return _KEY.pack(self._topic, number)
+
     def _data(self, run: _Run) -> Any:
-        return self._txn.get(_KEY.pack(self._topic, run.number), db=self._db)
+        # py-lmdb touches every page of a value it gets: hence the filter stands by itself.
+        return self._txn.get(self._key(run.number), db=self._db)
+
+    def _put(self, number: int, entries: Entries) -> None:
+        self._txn.put(self._key(number), entries.to_bytes(), db=self._db)
+        words = _filter_of(entries.high, entries.low)
+        if len(words):
+            self._txn.put(self._key(number) + _FILTER, words.tobytes(), db=self._db)
+        else:
+            self._txn.delete(self._key(number) + _FILTER, db=self._db)
 
     def lookup(self, high: NDArray[np.uint64], low: NDArray[np.uint64]) -> Entries:
         """What is known of each hash, in the order asked; `UNSEEN_US` and place 0 where nothing is."""
         n = len(high)
         unseen = np.full(n, UNSEEN_US, np.int64)
         known = Entries(high, low, unseen, unseen.copy(), np.zeros(n, np.int64))
-        asked = np.argsort(high)
-        masks = _mask(low)
+        asked = _Asked(high, low)
         for run in reversed(self._runs):
-            if not len(asked):
+            if not len(asked.rows):
                 break
-            data = self._data(run)
-            maybe = asked
-            if n_words := _filter_words(run.n):
-                words = np.frombuffer(data, "<u8", n_words)[_word(high[asked], n_words)]
-                maybe = asked[(words & masks[asked]) == masks[asked]]
+            maybe = asked.rows
+            if run.n >= _FILTERED:
+                maybe = asked.maybe(self._txn.get(self._key(run.number) + _FILTER, db=self._db))
                 if not len(maybe):
                     continue
-            entries = Entries.over(data, run.n)
+            entries = Entries.over(self._data(run), run.n)
             at = entries.find(high[maybe], low[maybe])
             hit = at >= 0
             if hit.any():
@@ -190,8 +229,7 @@ class IdIndex:
                 known.inserted_us[rows] = entries.inserted_us[at]
                 known.versioned_us[rows] = entries.versioned_us[at]
                 known.places[rows] = entries.places[at]
-                asked = np.setdiff1d(asked, rows, assume_unique=True)
-                asked = asked[np.argsort(high[asked])]
+                asked = asked.without(rows)
         return known
 
     def add(self, entries: Entries, oldest_us: int | None = None) -> None:
@@ -213,11 +251,11 @@ class IdIndex:
             if oldest_us is not None:
                 entries = entries.take(entries.versioned_us >= oldest_us)
         number = 1 + max((run.number for run in self._runs), default=-1)
-        data = entries.to_bytes()
+        # Merged entries are copies; without a merge they are the caller's own.
         for run in old:
             self._drop(run)
         if len(entries):
-            self._txn.put(_KEY.pack(self._topic, number), data, db=self._db)
+            self._put(number, entries)
             self._runs.append(_Run(number, len(entries), int(entries.versioned_us.max())))
         self._save()
 
@@ -239,8 +277,12 @@ class IdIndex:
         return self._runs[len(self._runs) - taken :] if taken else []
 
     def _drop(self, run: _Run) -> None:
-        self._txn.delete(_KEY.pack(self._topic, run.number), db=self._db)
+        self._delete(run.number)
         self._runs.remove(run)
+
+    def _delete(self, number: int) -> None:
+        self._txn.delete(self._key(number), db=self._db)
+        self._txn.delete(self._key(number) + _FILTER, db=self._db)
 
     def rewrite(self, drop: Callable[[Entries], NDArray[np.bool_]]) -> int:
         """Takes entries out of every run; how many."""
@@ -251,11 +293,10 @@ class IdIndex:
             if leave.any():
                 gone += int(leave.sum())
                 entries = entries.take(~leave)
-                key = _KEY.pack(self._topic, run.number)
                 if len(entries):
-                    self._txn.put(key, entries.to_bytes(), db=self._db)
+                    self._put(run.number, entries)
                 else:
-                    self._txn.delete(key, db=self._db)
+                    self._delete(run.number)
             if len(entries):
                 runs.append(_Run(run.number, len(entries), run.newest_us))
         self._runs = runs
