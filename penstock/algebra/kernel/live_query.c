@@ -82,23 +82,17 @@ static ps_queries gather(const ps_live *g, const ps_live_asked *asked, const ps_
     return (ps_queries){n, b->q, b->a, asked->self ? b->self : NULL, b->calendar, PS_BLOCK};
 }
 
-/* One record into row `row` of the columns. */
-static void put(const ps_program *p, const uint8_t *record, int64_t row, const ps_columns *out) {
-    for (int32_t o = 0; o < p->n_outputs; o++) {
-        size_t size = (size_t)p->outputs[o].size;
-        memcpy(out->values[o] + (size_t)row * size, record + p->outputs[o].offset, size);
-        out->statuses[o][row] = record[p->stat_offset + (size_t)o];
-    }
+static void finish(ps_live *g, const ps_columns *out) {
+    ps_query_finish(g->scratch, out->values, out->statuses, out->status_step > 0 ? out->status_step : 1, NULL);
 }
 
 int ps_live_query(ps_live *g, const ps_live_asked *asked, const ps_columns *out) {
     if (!asked->n) return 0;
-    size_t bytes = g->p->record_bytes, calendars = (size_t)g->p->n_calendar + 1;
+    size_t calendars = (size_t)g->p->n_calendar + 1;
     lv_place *order = malloc((size_t)asked->n * sizeof *order);
-    uint8_t *records = malloc(PS_BLOCK * bytes + 16);
     lv_block block = {.calendar = malloc(calendars * PS_BLOCK * 8)};
-    int failed = !order || !records || !block.calendar ? -1 : 0;
-    int64_t n = failed ? 0 : order_all(asked, order);
+    int failed = !order || !block.calendar ? -1 : 0;
+    int64_t n = failed ? 0 : order_all(asked, order), place[PS_BLOCK];
     for (int64_t i = 0, j; i < n && !failed; i = j) {
         ps_series s;
         lv_record held;
@@ -106,15 +100,16 @@ int ps_live_query(ps_live *g, const ps_live_asked *asked, const ps_columns *out)
         for (j = i + 1; j < n && order[j].record == order[i].record;) j++;
         failed = series_of(g, order[i].record, hash, &held, &s);
         ps_scratch_reset(g->scratch);
-        for (int64_t k = i; k < j && !failed; k += PS_BLOCK) {
-            int64_t part = j - k < PS_BLOCK ? j - k : PS_BLOCK;
+        for (int64_t k = i, part; k < j && !failed; k += part) {
+            part = j - k < ps_query_room(g->scratch) ? j - k : ps_query_room(g->scratch);
+            for (int64_t m = 0; m < part; m++) place[m] = order[k + m].row;
             ps_queries queries = gather(g, asked, &s, order + k, part, &block);
-            failed = ps_query_block(g->scratch, &s, &queries, 0, part, records);
-            for (int64_t m = 0; m < part && !failed; m++) put(g->p, records + (size_t)m * bytes, order[k + m].row, out);
+            failed = ps_query_add(g->scratch, &s, &queries, 0, part, place);
+            if (!ps_query_room(g->scratch)) finish(g, out);
         }
     }
+    if (n) finish(g, out); /* also after a failure: the block must be left empty */
     free(block.calendar);
-    free(records);
     free(order);
     return failed;
 }
