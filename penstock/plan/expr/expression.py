@@ -160,6 +160,10 @@ def compile(
 
     Raises:
         ExpressionError: the text does not parse or type; the error points at the place.
+
+    >>> half = compile("a / 2", Schema.of(a="int"))
+    >>> half.evaluate(pa.table({"a": [1, 2]})).to_pylist(), half.type.name, sorted(half.columns)
+    ([0.5, 1.0], 'float', ['a'])
     """
     try:
         if check_zone(zone):

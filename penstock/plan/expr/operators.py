@@ -213,7 +213,8 @@ def _truncated(left: Any, right: Any) -> Any:
         return _exact_divide(left, right)
 
 
-def _remainder(left: Any, right: Any) -> Any:
+def remainder(left: Any, right: Any) -> Any:
+    """The remainder of ints with the sign of the dividend; null for a divisor of 0."""
     try:
         return _subtract(left, _multiply(_divide(left, right), right))
     except pa.ArrowInvalid:
@@ -231,7 +232,7 @@ _INT_KERNELS: dict[str, tuple[Kernel, Template]] = {
     "-": (checked("subtract_checked", lambda a, b: a - b), "TRY({0} - {1})"),
     "*": (checked("multiply_checked", lambda a, b: a * b), "TRY({0} * {1})"),
     "//": (_truncated, "TRY({0} // nullif({1}, 0))"),
-    "%": (_remainder, "TRY({0} % nullif({1}, 0))"),
+    "%": (remainder, "TRY({0} % nullif({1}, 0))"),
     "&": (arrow("bit_wise_and"), "({0} & {1})"),
     "|": (arrow("bit_wise_or"), "({0} | {1})"),
     "<<": (rowwise(_shift, (INT, INT), INT), "TRY({0} << {1})"),

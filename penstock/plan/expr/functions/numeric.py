@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from penstock.plan.expr.casts import quantized, rescale
 from penstock.plan.expr.kernels import INT_MAX, INT_MIN, Kernel, arrow, clean, cleaned, numpy_float, one, rowwise
+from penstock.plan.expr.operators import remainder
 from penstock.plan.expr.registry import Family, Site
 from penstock.plan.expr.types import FLOAT, INT, Type, decimal
 
@@ -208,6 +209,15 @@ _add(
     nulls="maybe",
     rule="null for y = 0",
 )
+_add(
+    "mod(int, int) -> int",
+    "Remainder with the sign of x, as x % y.",
+    kernel=remainder,
+    duckdb="TRY({0} % nullif({1}, 0))",
+    nulls="maybe",
+    rule="null for y = 0",
+)
+_add("mod(float, float) -> float", kernel=numpy_float(np.fmod), duckdb="({0} % {1})", nulls="maybe")
 _add("pi() -> float", "The number pi.", kernel=lambda: one(math.pi, FLOAT), nulls="never")
 _add("e() -> float", "The number e.", kernel=lambda: one(math.e, FLOAT), nulls="never", duckdb="exp(1)")
 
