@@ -7,13 +7,23 @@ from penstock.engine.history.explain import Explanation, Reason
 from penstock.engine.history.history import History, Places
 from penstock.engine.history.results import Result
 from penstock.engine.history.run import Progress
-from penstock.engine.history.sources import ArrowRows, BatchRows, LogRows, ParquetRows, Resolver, Rows, resolver_of
+from penstock.engine.history.sources import (
+    ArrowRows,
+    BatchRows,
+    LakeRows,
+    LogRows,
+    ParquetRows,
+    Resolver,
+    Rows,
+    resolver_of,
+)
 
 __all__ = [
     "ArrowRows",
     "BatchRows",
     "Explanation",
     "History",
+    "LakeRows",
     "LogRows",
     "ParquetRows",
     "Places",

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from penstock.clock import Clock, WallClock
 from penstock.engine.history.explain import Explanation, explain
@@ -142,17 +143,20 @@ class History:
             plan.fingerprint, [r.source for r in reads], asked, answer, {n: n for n in plan.outputs.names}
         )
 
-    def relation(self, relation: str | RelationPlan, *, a_us: int | None = None) -> pa.Table:
+    def relation(
+        self, relation: str | RelationPlan, *, a_us: int | None = None, where: Mapping[str, Any] | None = None
+    ) -> pa.Table:
         """The rows of a relation as versions, in the order of rows, with all system columns.
 
         Args:
             a_us: only the rows that count at this instant; None: all versions, with `_known_until`.
+            where: only rows whose columns equal these values; others are dropped as they are read.
         """
         plan = self._relation(relation) if isinstance(relation, str) else relation
         run = self._run([plan], 0)
         try:
             wanted = frozenset(plan.schema.names)
-            tables = [full(t) for t in rows_of(run, KeyedReads(), plan, wanted)]
+            tables = [_where(full(t), where or {}) for t in rows_of(run, KeyedReads(), plan, wanted)]
             table = pa.concat_tables(tables, promote_options="permissive")
         finally:
             run.close()
@@ -227,10 +231,18 @@ class History:
         estimate, n_rows = 0, 0
         for read in reads:
             for source in sources_of(read):
-                rows = self._resolver(source).rows() or 0
+                rows = self._rows_of(source)
                 estimate, n_rows = max(estimate, rows * 8 * 7), max(n_rows, rows)
         parts, spills = partitions_for(estimate + 64 * n_queries, n_rows, self._options)
         return Run(self._resolver, self._options, parts, spills, self.clock)
+
+    def _rows_of(self, source: SourcePlan) -> int:
+        """How many rows a source has; counted, one batch in memory at a time, where only that tells."""
+        rows = self._resolver(source)
+        known = rows.rows()
+        if known is not None or self._options.memory_bytes is None:
+            return known or 0
+        return sum(batch.num_rows for batch in rows.batches(source.schema.names[:1]))
 
     def _group(self, name: str) -> GroupPlan:
         found = self.plan.groups.get(name)
@@ -268,6 +280,18 @@ def sources_of(read: RelationPlan | AsOfPlan) -> Iterator[SourcePlan]:
             yield from sources_of(read.input)
 
 
+def _where(table: pa.Table, values: Mapping[str, Any]) -> pa.Table:
+    for name, value in values.items():
+        kind = table.schema.field(name).type
+        try:
+            scalar = pa.scalar(value, kind)
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            raise EngineError(f"{name} is {kind}", found=repr(value), remedy="give a value of that type") from error
+        equal = pc.equal(table.column(name), scalar)
+        table = table.filter(pc.fill_null(equal, False))
+    return table
+
+
 def _key_columns(plan: GroupPlan, names: Sequence[str]) -> tuple[str, ...]:
     """The queries' columns that hold the key: called as a reader calls them, or as the stream does."""
     for candidate in (plan.key_names, plan.keys):
@@ -294,6 +318,13 @@ class _Requests:
         self.vectors = None if a is None or isinstance(a, str) else [_places(v) for v in a]
         schema = next(iter(self.source.batches(_Anything())), None)
         self.names: list[str] = [] if schema is None else list(schema.schema.names)
+        n_rows = self.source.rows()
+        if self.vectors is not None and n_rows is not None and n_rows != len(self.vectors):
+            raise DataError(
+                "there is one position vector per query",
+                found=f"{len(self.vectors)} for {n_rows} queries",
+                remedy="give as many as there are rows",
+            )
         self.kept = [n for n in self.names if not n.startswith("_")]
         self.require([q, *([self.a] if self.a else [])], "queries")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from penstock.engine.history.lookups import NUMBER, STATUS
 from penstock.engine.history.run import Run, sync_folder
 from penstock.errors import EngineError
 from penstock.names import Fingerprint
+from penstock.store.lake.interface import Lake, LakeCommit
 
 __all__ = ["Result"]
 
@@ -107,6 +109,22 @@ class Result:
         partial.rename(target)
         sync_folder(target.parent)
         return rows
+
+    def write_lake(self, lake: Lake, table: str, *, app_id: str, version: int, statuses: bool = False) -> LakeCommit:
+        """Appends the answers to a lake table in one commit, making the table where it is missing.
+
+        Args:
+            app_id, version: the same pair is appended once, however often this is called.
+        """
+        if table not in lake.tables():
+            lake.create_table(table, next(self.batches(statuses=statuses)).schema)
+
+        def read() -> pa.RecordBatchReader:
+            found = self.batches(statuses=statuses)
+            first = next(found)
+            return pa.RecordBatchReader.from_batches(first.schema, itertools.chain([first], found))
+
+        return lake.append(table, read, app_id=app_id, version=version)
 
     def _run(self, *, statuses: bool) -> Iterator[pa.Table]:
         run = self._new_run()

@@ -13,9 +13,10 @@ from penstock.errors import DataError, EngineError, nearest
 from penstock.names import fingerprint
 from penstock.plan.ir import SourcePlan
 from penstock.semantics.columns import KNOWN_TIME, OFFSET, is_system_column
+from penstock.store.lake.interface import Lake
 from penstock.store.log.interface import Position, Topic
 
-__all__ = ["ArrowRows", "BatchRows", "LogRows", "ParquetRows", "Resolver", "Rows", "resolver_of"]
+__all__ = ["ArrowRows", "BatchRows", "LakeRows", "LogRows", "ParquetRows", "Resolver", "Rows", "resolver_of"]
 
 BATCH_ROWS = 1 << 20
 
@@ -138,6 +139,28 @@ class BatchRows:
     def identity(self) -> str:
         """As told."""
         return self._identity
+
+
+class LakeRows:
+    """Rows of a lake table, of one version throughout: with system columns as a sink writes them, or raw."""
+
+    def __init__(self, lake: Lake, table: str) -> None:
+        self.lake, self.table = lake, table
+        self.version = lake.versions(table)[-1].version
+        self.taken = OFFSET in lake.schema(table).names
+
+    def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """A few row groups in memory at a time."""
+        names = [n for n in self.lake.schema(self.table).names if n in columns or is_system_column(n)]
+        yield from self.lake.read(self.table, names, version=self.version)
+
+    def rows(self) -> int | None:
+        """Not told without reading."""
+        return None
+
+    def identity(self) -> str:
+        """Of the place, the table and its version."""
+        return fingerprint([self.lake.url, self.table, self.version])
 
 
 class LogRows:
