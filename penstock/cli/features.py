@@ -1,7 +1,10 @@
-"""`penstock features`: backfill, get, explain over history."""
+"""`penstock features`: backfill, get, explain, live, replay-check."""
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,8 +15,6 @@ from penstock.cli.output import Output
 from penstock.errors import DoorError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from penstock.engine.history import Progress
 
 __all__ = ["app"]
@@ -158,6 +159,112 @@ def explain(
     output.rows(rows, list(rows[0]) if rows else [])
     if not as_json and found.rows.num_rows > limit:
         output.say(f"... and {found.rows.num_rows - limit:,} more; --limit shows more, --json all")
+
+
+@app.command()
+def live(
+    emit: Annotated[
+        list[str] | None, typer.Option(help="A join or group whose rows go to a topic of its name; may be repeated.")
+    ] = None,
+    once: Annotated[bool, typer.Option("--once", help="Stop when all that is in the log is applied.")] = False,
+    project: Project = Path(),
+    as_json: AsJson = False,
+) -> None:
+    """Run the groups live on the log until stopped; Ctrl-C makes a last checkpoint."""
+    from penstock.doors.deployment import Deployment
+    from penstock.doors.shown import instant_text
+
+    output = Output(as_json=as_json)
+    with Deployment(project) as deployment:
+        job = deployment.live_job(emit or ())
+        if job.metrics.replayed:
+            output.say(f"went on after {job.metrics.recovery_s:.2f} s, {job.metrics.replayed:,} batches run again")
+        with _until_told(job.stop), output.progress("live") as step:
+            if once:
+                while job.step():
+                    step(job.metrics.rows_in, f"{job.metrics.rows_in:,} rows")
+                job.checkpoint(wait=True)
+                job.close()
+            else:
+                _run_reporting(job, output, step)
+        metrics = job.metrics
+    shown = {
+        "rows in": metrics.rows_in,
+        "rows out": metrics.rows_out,
+        "batches": metrics.batches,
+        "known until": instant_text(metrics.frontier_us),
+        "state MB": round(metrics.state_bytes / 1e6, 1),
+        "rows/s in batches": round(metrics.rows_in / metrics.batch_s) if metrics.batch_s else 0,
+    }
+    output.rows([shown], list(shown))
+
+
+def _run_reporting(job: Any, output: Output, step: Callable[[int, str], None]) -> None:
+    """Runs a job in this thread while another tells, each second, how it does."""
+    import threading
+
+    done = threading.Event()
+
+    def report() -> None:
+        told = -1
+        while not done.wait(1.0):
+            metrics = job.metrics
+            step(metrics.rows_in, f"{metrics.rows_in:,} rows, {metrics.lag_rows:,} behind")
+            if metrics.rows_in != told:
+                told = metrics.rows_in
+                output.record(
+                    rows_in=told, rows_out=metrics.rows_out, lag_rows=metrics.lag_rows, frontier_us=metrics.frontier_us
+                )
+
+    reporter = threading.Thread(target=report, daemon=True)
+    reporter.start()
+    try:
+        job.run()
+    finally:
+        done.set()
+        reporter.join()
+
+
+@contextmanager
+def _until_told(stop: Callable[[], None]) -> Iterator[None]:
+    """SIGINT and SIGTERM call `stop` meanwhile."""
+    signals = (signal.SIGINT, signal.SIGTERM)
+    former = [signal.signal(number, lambda *_: stop()) for number in signals]
+    try:
+        yield
+    finally:
+        for number, handler in zip(signals, former, strict=True):
+            signal.signal(number, handler)
+
+
+@app.command("replay-check")
+def replay_check(
+    names: Annotated[list[str] | None, typer.Argument(help="Joins and groups put out live; by default all.")] = None,
+    project: Project = Path(),
+    as_json: AsJson = False,
+) -> None:
+    """Compare what live put out with what history computes; exit code 1 when a value differs."""
+    from penstock.doors.deployment import Deployment
+    from penstock.doors.replay_check import replay_check as compare
+    from penstock.plan.ir import SourcePlan
+
+    output = Output(as_json=as_json)
+    with Deployment(project) as deployment:
+        topics = set(deployment.log.topics()) if deployment.has_log else set()
+        derived = {n: r for n, r in deployment.plan.relations.items() if not isinstance(r, SourcePlan)}
+        asked = names or [n for n, r in derived.items() if str(r.name) in topics]  # type: ignore[union-attr]
+        if not asked:
+            raise DoorError(
+                "something was put out live", found="nothing", remedy="penstock features live --emit GROUP --once"
+            )
+        found = [compare(deployment, name) for name in asked]
+    columns = ("name", "rows", "values", "missing", "extra", "different")
+    output.rows([{c: getattr(f, c) for c in columns} for f in found], columns)
+    for comparison in found:
+        for example in comparison.examples:
+            output.stream([{"name": comparison.name} | example])
+    if not all(f.ok for f in found):
+        raise typer.Exit(1)
 
 
 def _known_name(plan: Any, what: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +21,7 @@ from penstock.plan.ir import SourcePlan
 from penstock.store.log import Log, Topic
 
 if TYPE_CHECKING:
+    from penstock.engine.live.job import LiveJob
     from penstock.store.lake import Lake
 
 __all__ = ["STATE_FOLDER", "Deployment"]
@@ -165,6 +166,28 @@ class Deployment:
         for source in sources:
             self.topic(source.name.name)
         return Replay(sources, self.log, self.root, self._journals, clock, step_rows, speed)
+
+    def live_job(self, emit: Sequence[str] = (), serve: Sequence[str] | None = None) -> LiveJob:
+        """A live job over the plan; its state is kept by what it computes, so changed definitions start anew.
+
+        Args:
+            emit: joins and groups whose rows go to a derived topic of their name.
+            serve: groups and views kept for online reads; all by default.
+        """
+        from penstock.engine.live.job import LiveJob, Wanted  # the kernel is loaded by those that run it
+
+        for name in self.sources:
+            self.topic(name)
+        known = [n for n, r in self.plan.relations.items() if not isinstance(r, SourcePlan)]
+        for name in emit:
+            if name not in known:
+                raise DefinitionError(
+                    f"{name!r} is a join or a group", found="none", remedy=nearest(name, known), where=str(self.root)
+                )
+        wanted = Wanted.of(self.plan, serve, emit).fingerprint()
+        folder = self.state / "live" / wanted[:16]
+        folder.mkdir(parents=True, exist_ok=True)
+        return LiveJob(self.plan, self.log, folder, self.clock, serve=serve, emit=emit)
 
     def follower(self, name: str) -> Follower:
         """What keeps a topic up to date with a source that grows."""

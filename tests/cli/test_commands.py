@@ -221,3 +221,36 @@ def test_features_are_asked_explained_and_backfilled(project: Path) -> None:
     assert "user_id is int" in penstock("features", "get", "by_user", "user_id=x", *at, cwd=project, code=1).stderr
     assert "either" in penstock("features", "backfill", "by_user", "-o", "x", cwd=project, code=1).stderr
     assert not (project / ".penstock").exists()
+
+
+def test_live_puts_out_what_history_computes(project: Path) -> None:
+    with (project / "definitions.py").open("a") as file:
+        file.write('by_user = clicks.by(user_id).over("1min").features("by_user", n=ps.count(), m=ps.mean("price"))\n')
+    assert "nothing" in penstock("features", "replay-check", cwd=project, code=1).stderr
+    penstock("log", "load", cwd=project)
+    (done,) = lines(penstock("features", "live", "--emit", "by_user", "--once", "--json", cwd=project))
+    assert done["rows in"] == 300 and done["rows out"] == 300
+    (again,) = lines(penstock("features", "live", "--emit", "by_user", "--once", "--json", cwd=project))
+    assert again["rows in"] == 0
+    (compared,) = lines(penstock("features", "replay-check", "--json", cwd=project))
+    assert compared["rows"] == 300 and not (compared["missing"] or compared["extra"] or compared["different"])
+    assert "did you mean by_user" in penstock("features", "live", "--emit", "by_usr", cwd=project, code=1).stderr
+
+
+def test_live_ends_cleanly_when_told(project: Path) -> None:
+    with (project / "definitions.py").open("a") as file:
+        file.write('by_user = clicks.by(user_id).over("1min").features("by_user", n=ps.count())\n')
+    penstock("log", "load", cwd=project)
+    running = subprocess.Popen(
+        [*PENSTOCK, "features", "live", "--json"],
+        cwd=project,
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert running.stdout is not None
+    assert json.loads(running.stdout.readline())["rows_in"] == 300
+    running.send_signal(signal.SIGINT)
+    out, errors = running.communicate(timeout=20)
+    assert running.returncode == 0 and not errors and json.loads(out.splitlines()[-1])["rows in"] == 300
