@@ -297,3 +297,13 @@ def test_rows_of_a_derived_topic_are_not_decided_again(log: Log) -> None:
     ops = [OP_DELETE, OP_UPSERT, OP_INSERT, OP_INSERT]
     assert topic.append(clicks(*rows, **place, id=["a", "b", "c", "c"], op=ops)).accepted == 4
     assert topic.read(0, 0).rows["_op"].to_pylist() == ops
+
+
+def test_a_partition_that_lags_still_finds_its_duplicates(log: Log) -> None:
+    """Known times rise within a partition; ids are forgotten by the slowest."""
+    config = TopicConfig(clock="source", ids=True, dedup_us=10, partitions=2)
+    topic = log.create_topic("clicks", CLICKS, config)
+    topic.append(clicks((5, 1, 0.5), id=["a"], known_time=[100]), partition=1)
+    for k in range(1_000, 1_040):
+        topic.append(clicks((5, 1, 0.5), id=[f"x{k}"], known_time=[k]), partition=0)
+    assert topic.append(clicks((5, 1, 0.5), id=["a"], known_time=[105]), partition=1).duplicates == 1

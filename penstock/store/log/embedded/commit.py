@@ -211,7 +211,8 @@ class _TopicCommit:
         # Rows of a derived topic were decided where they come from.
         index = IdIndex(self._txn, self._db["ids"], number) if config.ids and not config.carried else None
         next_offsets = {partition: head.next_offset for partition, head in self._heads.items()}
-        decided = decide(rows, index, next_offsets)
+        settled_us = self._live_us if config.clock == "live" else min(self._known.values())
+        decided = decide(rows, index, next_offsets, settled_us)
         for partition, head in self._heads.items():
             new = replace(head, known_us=self._known[partition], frontier_us=self._frontier[partition])
             if partition in decided.stored:

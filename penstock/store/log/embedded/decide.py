@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penstock.semantics.columns import OP_DELETE
-from penstock.semantics.versions import ACCEPTED, NO_ID, Decisions, Seen, accept
+from penstock.semantics.versions import ACCEPTED, NO_ID, UNSEEN_US, Decisions, Seen, accept
 from penstock.store.log.embedded.gather import Rows, Stored
 from penstock.store.log.embedded.ids import Entries, IdIndex, pack_places, unpack_places
 
@@ -32,13 +32,14 @@ class Decided:
         return sum(int(stored.retractions.sum()) for stored in self.stored.values())
 
 
-def decide(rows: Rows, index: IdIndex | None, next_offsets: dict[int, int]) -> Decided:
+def decide(rows: Rows, index: IdIndex | None, next_offsets: dict[int, int], settled_us: int) -> Decided:
     """Decides all rows of a commit in their order, and adds the accepted ones to the index.
 
     Args:
         rows: of all appends.
         index: the topic's ids; None where it keeps none.
         next_offsets: by partition, the next free offset.
+        settled_us: no later row of the topic, in whichever partition, is known before it.
     """
     kind = np.zeros(len(rows), np.int8)
     kind[list(rows.reasons)] = DEAD
@@ -61,7 +62,7 @@ def decide(rows: Rows, index: IdIndex | None, next_offsets: dict[int, int]) -> D
     stored = _place(
         alive[taken], decisions.op[taken], moves.partitions[taken], [(alive[i], p) for i, p in retracted], next_offsets
     )
-    _index(index, rows, stored, (codes, alive, decisions))
+    _index(index, rows, stored, (codes, alive, decisions), settled_us)
     return Decided(kind, stored)
 
 
@@ -136,6 +137,7 @@ def _index(
     rows: Rows,
     stored: dict[int, Stored],
     decided: tuple[NDArray[np.int64], NDArray[np.int64], Decisions],
+    settled_us: int,
 ) -> None:
     """Adds the last accepted version of each id."""
     codes, alive, decisions = decided
@@ -152,7 +154,7 @@ def _index(
     order = accepted[np.argsort(codes[accepted], kind="stable")]
     last = order[np.r_[codes[order][1:] != codes[order][:-1], True]]
     at = alive[last]
-    config, now_us = rows.spec.topic_config(), int(rows.known_us[alive].max())
+    config = rows.spec.topic_config()
     span_us: int | None = config.dedup_us
     if config.corrected:
         span_us = None if config.corrected_us is None else max(config.dedup_us, config.corrected_us)
@@ -164,5 +166,5 @@ def _index(
             rows.known_us[at],
             pack_places(partitions[at], offsets[at], decisions.op[last] == OP_DELETE),
         ),
-        None if span_us is None else now_us - span_us,
+        None if span_us is None else max(settled_us - span_us, UNSEEN_US),
     )
