@@ -154,16 +154,15 @@ class LiveJob:
         self._arena.begin()
         self._flow = Flow([*wanted.groups, *wanted.emit], wanted.asofs, self._arena.handle)
         self._sources = [r for r in self._flow.relations if isinstance(r, SourcePlan)]
-        self._outputs = Outputs(self._log, wanted.emit, f"{name}/0", epoch)
-        self._batch, start = 0, dict[str, list[int]]()
+        self._batch, start, facts = 0, dict[str, list[int]](), None
         if manifest is not None:
             facts, waiting = unpack_meta(self._arena.meta())
             self._flow.restore(facts, waiting)
-            self._outputs.sequences.update(facts["sequences"])
             self._batch, start = int(facts["batch"]), facts["positions"]
+        self._outputs = Outputs(self._log, wanted.emit, name, epoch, None if facts is None else facts["outputs"])
         topics = {source.name.name: self._log.topic(source.name) for source in self._sources}
         self._inputs = Inputs(topics, start, self.options.max_rows)
-        if manifest is not None:
+        if facts is not None:
             self._inputs.frontier_us = int(facts["frontier_us"])
         self._applied_us = self._inputs.frontier_us
         self._arena.commit(self._batch, self._inputs.frontier_us)
@@ -286,7 +285,7 @@ class LiveJob:
             "batch": self._batch,
             "frontier_us": self._applied_us,
             "positions": self._inputs.positions(),
-            "sequences": self._outputs.sequences,
+            "outputs": self._outputs.facts(),
             **self._flow.facts(),
         }
 
