@@ -58,7 +58,7 @@ class Outputs:
         else:
             self._producer = ProducerId(facts["producer"])
             self._sequences = dict(facts["sequences"])
-            self._floors = {topic: tuple(place) if place else None for topic, place in facts["floors"].items()}
+            self._floors = {topic: tuple(place) for topic, place in facts["floors"].items()}
 
     def facts(self) -> dict[str, Any]:
         """What a checkpoint keeps, as plain data."""
@@ -125,9 +125,9 @@ def _last_place(topic: Topic) -> Place:
     return max(last, promised)
 
 
-def _beyond(frame: Frame, floor: Place | None) -> Frame:
+def _beyond(frame: Frame, floor: Place) -> Frame:
     """The rows whose place is beyond `floor`."""
-    if floor is None or int(frame.known[0]) > floor[0]:
+    if int(frame.known[0]) > floor[0]:
         return frame
     places = zip(frame.known.tolist(), frame.partition.tolist(), frame.offset.tolist(), strict=True)
     return frame.take(np.array([place > floor for place in places], np.bool_))
