@@ -47,8 +47,15 @@ class Outputs:
                     "a derived topic holds the rows of a join or a group", found=type(relation).__name__,
                     remedy="name a join or a group",
                 )  # fmt: skip
-            ids = origin_of(relation).corrected
-            config = TopicConfig(clock="source", ids=ids, carried=True, max_ahead_us=_ALWAYS_US)
+            origin = origin_of(relation)
+            config = TopicConfig(
+                clock="source",
+                ids=origin.corrected,
+                corrected=origin.corrected,
+                corrected_us=origin.horizon_us if origin.corrected else None,
+                carried=True,
+                max_ahead_us=_ALWAYS_US,
+            )
             topics.append(log.create_topic(relation.name, relation.schema.arrow, config))
             self._topics[relation.fingerprint] = (str(relation.name), relation)
         if facts is None:
