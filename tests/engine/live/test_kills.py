@@ -14,11 +14,11 @@ from typing import Any
 from penstock.clock import WallClock
 from penstock.semantics.columns import KNOWN_TIME, OFFSET, PARTITION
 from penstock.store.log.embedded.log import EmbeddedLog
-from penstock.testing.conformance import Case, RowsQuery, differences
+from penstock.testing.conformance import END_US, Case, RowsQuery, differences
 from penstock.testing.conformance.cases import answer
 from penstock.testing.faults import Recording, build_recorder, recorded_environment
 from penstock.testing.oracle import Row
-from tests.engine.live.tempo import END_US, feed, rows_of
+from tests.engine.live.tempo import feed, rows_of
 from tests.engine.live.worker import EMIT, definitions, finish, memory, named
 
 ROOT = Path(__file__).parents[3]
