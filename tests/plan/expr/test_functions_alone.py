@@ -12,6 +12,7 @@ from penstock.errors import ExpressionError
 from penstock.plan.expr import Schema, compile
 
 EMPTY = Schema()
+NEW_YORK = "'America/New_York'"
 
 
 def value_of(text: str) -> Any:
@@ -73,6 +74,10 @@ def value_of(text: str) -> Any:
             "2013-11-03 18:30:00+00",
         ),
         ("strftime(TIMESTAMP '2013-07-01 00:00:00Z', '%H%z', 'America/St_Johns')", "21-0230"),
+        (f"CAST(add_months(TIMESTAMP '2013-10-03 05:30:00Z', 1, {NEW_YORK}) AS text)", "2013-11-03 05:30:00+00"),
+        (f"CAST(add_days(TIMESTAMP '2013-03-09 07:30:00Z', 1, {NEW_YORK}) AS text)", "2013-03-10 07:30:00+00"),
+        (f"CAST(add_days(TIMESTAMP '2013-03-10 06:00:00Z', 1, {NEW_YORK}) AS text)", "2013-03-11 05:00:00+00"),
+        (f"CAST(make_timestamptz(2013, 11, 3, 1, 30, 0, {NEW_YORK}) AS text)", "2013-11-03 05:30:00+00"),
         ("CAST(90min AS text)", "90min"),
         ("CAST('-1h30min' AS interval) = -90min", True),
         ("CAST('x' AS bytes)", b"x"),
