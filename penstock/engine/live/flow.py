@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +33,7 @@ from penstock.semantics.columns import EVENT_TIME, KNOWN_TIME, OP, OP_INSERT, OP
 
 __all__ = [
     "FOREVER",
+    "READABLE_BATCHES",
     "Flow",
     "Interval",
     "Roots",
@@ -95,6 +97,10 @@ class Roots:
         return self.names.index(name) + 1
 
 
+READABLE_BATCHES: Final = 32
+"""A read of a committed batch may go on while so many further batches are applied: what it sees is kept so long."""
+
+
 @dataclass(frozen=True, slots=True)
 class Interval:
     """What is known of an interval before it runs: all in the journal, so that it runs again alike.
@@ -118,6 +124,12 @@ class _Ranks:
     former: int = FOREVER
     known: Int64s | None = None
     rank: Int64s | None = None
+    formers: deque[int] = field(default_factory=lambda: deque(maxlen=READABLE_BATCHES))
+
+    @property
+    def settled(self) -> int:
+        """No one asks below this rank any more."""
+        return self.formers[0] if self.formers else FOREVER
 
     def at(self, known_us: Int64s) -> Int64s:
         """The greatest rank of the log's rows known at each instant, none of which lies before this interval."""
@@ -164,6 +176,7 @@ class Flow:
         self.ranks: dict[str, _Ranks] = {}
         self.newest_us: dict[str, int] = {}
         self._newest_before_us: dict[str, int] = {}
+        self._formers_us: deque[int] = deque(maxlen=READABLE_BATCHES)
         self._as_rows = self._read_as_rows()
 
     def advance(
@@ -176,6 +189,7 @@ class Flow:
         """
         frames: dict[str, Frame] = {}
         self._newest_before_us = dict(self.newest_us)
+        self._formers_us.append(interval.former_us)
         for relation in self.relations:
             frames[relation.fingerprint] = self._run(relation, frames, sources, interval, emit)
         self._forget(interval)
@@ -204,9 +218,7 @@ class Flow:
                 frame = self._joined(relation, frames, interval)
             case GroupPlan():
                 rows = frames[relation.input.fingerprint]
-                self._apply(
-                    self.groups[relation.fingerprint], relation.keys, rows, interval, self._cutoff(relation, interval)
-                )
+                self._apply(self.groups[relation.fingerprint], relation.keys, rows, interval, self._cutoff(relation))
                 wanted = relation.fingerprint in emit or relation.fingerprint in self._as_rows
                 frame = self._featured(relation, rows) if wanted else rows
         for name, state in self.asofs.items():
@@ -232,6 +244,7 @@ class Flow:
         known = batch.column(KNOWN_TIME).to_numpy()
         n = len(known)
         ranks.former = ranks.last
+        ranks.formers.append(ranks.last)
         steps = np.arange(n, dtype=np.int64)
         # rank[i] = max(rank[i - 1] + 1, known[i]), all at once
         rank = np.maximum.accumulate(known - steps) + steps if n else np.zeros(0, np.int64)
@@ -293,7 +306,7 @@ class Flow:
         columns = [frame.batch.column(name) for name in keys]
         keep = frame.stands if not frame.origin.table else np.not_equal(frame.op, OP_DROP)
         records, _ = state.keyed.find(columns, create=True)
-        former = self.ranks[frame.origin.name].former
+        settled = self.ranks[frame.origin.name].settled
         state.keyed.apply(
             Applied(
                 records=records,
@@ -305,11 +318,11 @@ class Flow:
                 ids=id_hashes(frame.ids, frame.partition) if frame.origin.corrected else None,
                 corrected_us=frame.origin.horizon_us,
                 cutoff_us=cutoff_us,
-                settled=former,
+                settled=settled,
             )
         )
 
-    def _cutoff(self, plan: GroupPlan, interval: Interval) -> int:
+    def _cutoff(self, plan: GroupPlan) -> int:
         """Rows of a group before this instant are covered by no query that state must answer.
 
         While rows of long ago are only now becoming known, their own instants hold it back; and so do the instants of
@@ -319,16 +332,16 @@ class Flow:
         newest_us = self._newest_before_us.get(origin_of(plan).name)
         if reach is None or newest_us is None:
             return FOREVER
-        return min(interval.former_us, newest_us) - plan.observations_late_us - reach
+        return min(self._formers_us[0], newest_us) - plan.observations_late_us - reach
 
     def _forget(self, interval: Interval) -> None:
         """Sweeps a few shards of every state, round and round."""
         first = interval.number * _SHARDS_A_BATCH % 1024
         for relation in self.relations:
             if isinstance(relation, GroupPlan):
-                cutoff = self._cutoff(relation, interval)
+                cutoff = self._cutoff(relation)
                 if cutoff != FOREVER:
-                    settled = self.ranks[origin_of(relation).name].former
+                    settled = self.ranks[origin_of(relation).name].settled
                     self.groups[relation.fingerprint].keyed.sweep(first, _SHARDS_A_BATCH, cutoff, settled)
             elif isinstance(relation, JoinPlan):
                 state = self.joins[relation.fingerprint]

@@ -18,6 +18,7 @@ from penstock.engine.hops import fold, listed_keys
 from penstock.engine.live.frame import set_column
 from penstock.engine.online.answers import Answers
 from penstock.engine.online.present import Moment, Present
+from penstock.engine.online.readlog import ReadLog
 from penstock.engine.online.reads import Asking, Read, read_group, read_lookup
 from penstock.engine.online.requests import Requests, request_batch, scalar_columns
 from penstock.errors import EngineError, nearest
@@ -37,13 +38,14 @@ class Online:
         plan: the checked project, as the job runs it.
         state_dir: of the live job.
         clock: the deployment's.
+        reads: takes every read, so that history can be asked the same later.
 
     Raises:
         StoreError: no live job has its state there.
     """
 
-    def __init__(self, plan: Plan, state_dir: Path | str, clock: Clock) -> None:
-        self.plan, self.clock = plan, clock
+    def __init__(self, plan: Plan, state_dir: Path | str, clock: Clock, *, reads: ReadLog | None = None) -> None:
+        self.plan, self.clock, self._reads = plan, clock, reads
         self._present = Present(state_dir)
 
     def close(self) -> None:
@@ -77,7 +79,7 @@ class Online:
             statuses = {column: made.statuses[column] for column in columns if column in made.statuses}
             return _answers(asking, columns, statuses, made.ages, plan.fingerprint)
 
-        return self._present.read(reading)
+        return self._logged("view", name, batch, self._present.read(reading))
 
     def group(self, name: str, *keys: Any, q_us: int | None = None) -> Answers:
         """The features of a group by their plain names.
@@ -99,7 +101,12 @@ class Online:
             found = read_group(asking, plan, batch.columns)
             return _answers(asking, found.columns, found.statuses, {name: found.age_us}, plan.fingerprint)
 
-        return self._present.read(reading)
+        return self._logged("group", name, batch, self._present.read(reading))
+
+    def _logged(self, kind: str, name: str, requests: pa.RecordBatch, answers: Answers) -> Answers:
+        if self._reads is not None:
+            self._reads.append(kind, name, requests, answers)
+        return answers
 
     def _q(self, moment: Moment, q_us: int | None) -> int:
         return max(self.clock.now_us(), moment.known_us) if q_us is None else q_us

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from penstock.algebra.arena import ArenaView
 from penstock.algebra.binding import ffi
 from penstock.engine.live.asof import AsOfState
-from penstock.engine.live.flow import FOREVER, read_name
+from penstock.engine.live.flow import FOREVER, READABLE_BATCHES, read_name
 from penstock.engine.live.groups import GroupState
 from penstock.engine.live.interner import Interner
 from penstock.engine.live.keyed import Stale
@@ -167,8 +167,8 @@ class Present:
                 found = None
             view = self._view
             assert view is not None
-            if found is not None and view.sequence() <= moment.sequence + 2:
-                return found  # since the moment no second batch has begun to forget what it must see
+            if found is not None and view.sequence() <= moment.sequence + 2 * READABLE_BATCHES:
+                return found  # no batch has yet begun to forget what was read
             if time.monotonic() > until_s:
                 raise EngineError(
                     "a read sees one committed batch",
