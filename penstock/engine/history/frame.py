@@ -150,7 +150,7 @@ def full(table: pa.Table) -> pa.Table:
 
 
 def chunks(tables: Iterable[pa.Table], rows: int = CHUNK_ROWS) -> Iterator[pa.Table]:
-    """Tables cut into pieces of at most `rows`."""
+    """Tables cut into pieces of at most `rows`; an empty table is one piece."""
     for table in tables:
-        for first in range(0, table.num_rows, rows):
+        for first in range(0, max(1, table.num_rows), rows):
             yield table.slice(first, rows)

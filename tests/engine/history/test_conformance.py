@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
+import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from penstock.engine.history import History
 from penstock.plan.expr.types import Schema
@@ -27,7 +29,7 @@ from penstock.testing.conformance import (
     check_grid,
 )
 from penstock.testing.oracle import Row
-from penstock.testing.strategies import cases, chains
+from penstock.testing.strategies import cases, chains, views
 
 _SYSTEM = {
     "_event_time": "t", "_known_time": "k", "_ordinal": "ordinal", "_partition": "partition", "_offset": "offset",
@@ -147,7 +149,20 @@ def test_random_chains_are_the_oracle(case: Case) -> None:
     check(case, HistoryTempo())
 
 
+@given(views())
+def test_random_views_are_the_oracle(case: Case) -> None:
+    check(case, HistoryTempo())
+
+
 @settings(max_examples=15)
-@given(chains())
+@given(st.one_of(chains(), views()))
 def test_spilled_runs_are_the_oracle(case: Case) -> None:
-    check(case, HistoryTempo(memory_bytes=20_000), Matrix())
+    check(case, HistoryTempo(memory_bytes=2_000), Matrix())
+
+
+@settings(max_examples=15)
+@given(st.one_of(chains(), views()))
+def test_runs_split_in_memory_are_the_oracle(case: Case) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("penstock.engine.history.run._NEAR_ROWS", 3)
+        check(case, HistoryTempo(threads=2), Matrix())
