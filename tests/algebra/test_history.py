@@ -191,7 +191,7 @@ def test_long_series_equal_the_reference() -> None:
     rows.sort(key=lambda row: (row.t, row.kf))
     queries = [
         Query(0, int(q), int(q) - int(rng.choice([0, 0, 100])), int(rng.integers(-1, 3_000)))
-        for q in rng.integers(0, 5_200, 60)
+        for q in rng.integers(0, 5_200, 25)
     ]
     found = [Window("w", WindowKind.TIME, width) for width in (3, 40, 700, 4_000)]
     found += [
@@ -242,3 +242,33 @@ def test_progress_reaches_one() -> None:
     columns = sweep(layout, Rows(key, t, t, [], []), Queries(key, t, t), progress=seen.append, threads=2)
     assert seen[-1] == 1.0 and seen == sorted(seen)
     assert columns["n"].values.tolist() == t.tolist()
+
+
+@pytest.mark.parametrize("spread", [30, 10**12])
+def test_different_values_slide_under_corrections(spread: int) -> None:
+    rng = np.random.default_rng(spread)
+    n, m = 4_000, 500
+    t = np.sort(rng.integers(0, 20_000, n))
+    kf = t + np.where(rng.random(n) < 0.1, rng.integers(0, 900, n), 0)
+    kt = np.where(rng.random(n) < 0.4, kf + rng.integers(1, 3_000, n), NEVER)
+    x = rng.integers(0, 40, n) * (spread // 30)
+    q = rng.integers(0, 21_000, m)
+    a = np.where(rng.random(m) < 0.8, q, q + rng.integers(-500, 500, m))
+    own = np.where(rng.random(m) < 0.5, rng.integers(0, n, m), -1)
+    widths = (50, 2_000, 30_000)
+    layout = Layout(
+        (SLOTS[0],),
+        (Measure(Op.DISTINCT, 0), Measure(Op.COUNT)),
+        tuple(Window(f"w{w}", WindowKind.TIME, w) for w in widths),
+        tuple(Output(f"{name}{j}", i, j, "int") for i, name in enumerate(("different", "rows")) for j in range(3)),
+        include_self=True,
+    )
+    key = np.zeros(n, np.int64)
+    columns = sweep(layout, Rows(key, t, kf, [x], [None], kt), Queries(key[:m], q, a, own))
+    for j, width in enumerate(widths):
+        for i in range(m):
+            seen = (t >= q[i] - width) & (t < q[i]) & (kf <= a[i]) & (a[i] < kt)
+            if own[i] >= 0:
+                seen[own[i]] = True
+            assert columns[f"rows{j}"].values[i] == seen.sum()
+            assert columns[f"different{j}"].values[i] == np.unique(x[seen]).size

@@ -174,7 +174,12 @@ static int start_tracker(tracker *t, const column *c, int64_t at) {
 
 static int64_t distance(int64_t x, int64_t y) { return x > y ? x - y : y - x; }
 
-static void slide(tracker *t, const int32_t *ids, int64_t low, int64_t high) {
+/* Retired rows are in no count. */
+static inline int counted(const ps_series *s, const int32_t *ids, int64_t i) {
+    return ids[i] >= 0 && (!s->kt || s->kt[i] > s->retired);
+}
+
+static void slide(const ps_series *s, tracker *t, const int32_t *ids, int64_t low, int64_t high) {
     int32_t *counts = t->counts;
     int64_t found = t->found;
     if (distance(low, t->low) + distance(high, t->high) > t->high - t->low + high - low) {
@@ -183,14 +188,24 @@ static void slide(tracker *t, const int32_t *ids, int64_t low, int64_t high) {
         t->low = t->high = low, found = 0;
     }
     for (; t->high < high; t->high++)
-        if (ids[t->high] >= 0) found += counts[ids[t->high]]++ == 0;
+        if (counted(s, ids, t->high)) found += counts[ids[t->high]]++ == 0;
     for (; t->low > low; t->low--)
-        if (ids[t->low - 1] >= 0) found += counts[ids[t->low - 1]]++ == 0;
+        if (counted(s, ids, t->low - 1)) found += counts[ids[t->low - 1]]++ == 0;
     for (; t->high > high; t->high--)
-        if (ids[t->high - 1] >= 0) found -= --counts[ids[t->high - 1]] == 0;
+        if (counted(s, ids, t->high - 1)) found -= --counts[ids[t->high - 1]] == 0;
     for (; t->low < low; t->low++)
-        if (ids[t->low] >= 0) found -= --counts[ids[t->low]] == 0;
+        if (counted(s, ids, t->low)) found -= --counts[ids[t->low]] == 0;
     t->found = found;
+}
+
+void ps_distinct_retired(ps_distinct *d, const int64_t *rows, int64_t n) {
+    for (int32_t k = 0; k < d->p->n_outputs; k++) {
+        tracker *t = &d->trackers[k];
+        if (d->p->outputs[k].op != PS_OUT_DISTINCT || !t->ready) continue;
+        const int32_t *ids = d->columns[t->column].ids;
+        for (int64_t i = 0; i < n; i++)
+            if (rows[i] >= t->low && rows[i] < t->high && ids[rows[i]] >= 0) t->found -= --t->counts[ids[rows[i]]] == 0;
+    }
 }
 
 static int row_visible(const ps_series *s, int64_t a, int64_t i) { return s->kf[i] <= a && (!s->kt || s->kt[i] > a); }
@@ -205,18 +220,29 @@ static int note_hidden(ps_distinct *d, int64_t row) {
     return 1;
 }
 
-/* Notes the rows of [b, e) that are not visible; whole blocks of visible ones are passed over. */
-static int find_hidden(ps_distinct *d, const ps_series *s, int64_t a, int64_t b, int64_t e) {
-    for (int64_t i = b; i < e;) {
-        int64_t node = i >> PS_FAN_BITS;
-        if (s->levels && (i & (PS_FAN - 1)) == 0 && i + PS_FAN <= e && ps_max_kf(s, 1)[node] <= a && !s->kt) {
-            i += PS_FAN;
+/* Notes the rows of nodes [b, e) of a level that are counted but not visible; nodes all of whose rows are visible are
+ * passed over. */
+static int hidden_in(ps_distinct *d, const ps_series *s, int64_t a, int32_t level, int64_t b, int64_t e) {
+    for (int64_t j = b; j < e; j++) {
+        if (level == 0) {
+            if (!row_visible(s, a, j) && !(s->kt && s->kt[j] <= s->retired) && !note_hidden(d, j)) return 0;
             continue;
         }
-        if (!row_visible(s, a, i) && !note_hidden(d, i)) return 0;
-        i++;
+        if (ps_max_kf(s, level)[j] <= a && (!s->kt || ps_node_kt(s, level)[j] > a)) continue;
+        if (!hidden_in(d, s, a, level - 1, j << PS_FAN_BITS, (j + 1) << PS_FAN_BITS)) return 0;
     }
     return 1;
+}
+
+static int find_hidden(ps_distinct *d, const ps_series *s, int64_t a, int64_t b, int64_t e) {
+    int32_t level = 0;
+    for (; level < s->levels; level++) {
+        int64_t up = (b + PS_FAN - 1) >> PS_FAN_BITS, down = e >> PS_FAN_BITS;
+        if (up >= down) break;
+        if (!hidden_in(d, s, a, level, b, up << PS_FAN_BITS) || !hidden_in(d, s, a, level, down << PS_FAN_BITS, e)) return 0;
+        b = up, e = down;
+    }
+    return hidden_in(d, s, a, level, b, e);
 }
 
 /* Different values among visible rows: those of the tracker less those all of whose rows are hidden. */
@@ -226,7 +252,7 @@ static int64_t count_sliding(ps_distinct *d, const ps_series *s, tracker *t, con
     int all_known = s->min_kt > a && high > r->low && !__builtin_sub_overflow(a, s->late, &known_to) &&
                     known_to >= s->t[high - 1];
     while (!all_known && high > r->low && !row_visible(s, a, high - 1)) high--;
-    slide(t, ids, r->low, high);
+    slide(s, t, ids, r->low, high);
     d->n_rows = 0;
     if (!all_known && !find_hidden(d, s, a, r->low, high)) return -1;
     int64_t found = t->found;
@@ -234,7 +260,7 @@ static int64_t count_sliding(ps_distinct *d, const ps_series *s, tracker *t, con
         int32_t id = ids[d->rows[k]];
         if (id >= 0 && d->rows[k] != r->self) found -= ++t->hidden[id] == t->counts[id];
     }
-    int inside = r->self >= r->low && r->self < high;
+    int inside = r->self >= r->low && r->self < high && counted(s, ids, r->self);
     if (r->self >= 0 && !inside && ids[r->self] >= 0) found += t->counts[ids[r->self]] == t->hidden[ids[r->self]];
     for (int64_t k = 0; k < d->n_rows; k++)
         if (ids[d->rows[k]] >= 0) t->hidden[ids[d->rows[k]]] = 0;

@@ -17,6 +17,8 @@ void ps_distinct_free(ps_distinct *d);
 /* Forgets the series. `fixed` says that the next one's rows do not change until the next reset: then counts slide from
  * window to window, at a cost of the rows that enter and leave; else each window's rows are counted anew. */
 void ps_distinct_reset(ps_distinct *d, int fixed);
+/* Takes rows that were just retired out of the counts of a fixed series. */
+void ps_distinct_retired(ps_distinct *d, const int64_t *rows, int64_t n);
 /* How many different values output `index` (PS_OUT_DISTINCT) has; -1 when memory is short, -2 when above its limit. */
 int64_t ps_distinct_count(ps_distinct *d, const ps_series *s, int32_t index, const ps_range *range);
 

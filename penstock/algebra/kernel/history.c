@@ -80,7 +80,9 @@ static int collect_ends(sweep *x) {
 static void retire(sweep *x, int64_t a) {
     int64_t first = x->next_end;
     while (x->next_end < x->n_ends && x->s->kt[x->ends[x->next_end]] <= a) x->next_end++;
-    if (x->next_end > first) ps_series_retire(x->s, x->ends + first, x->next_end - first, a);
+    if (x->next_end == first) return;
+    ps_series_retire(x->s, x->ends + first, x->next_end - first, a);
+    ps_scratch_retired(x->scratch, x->ends + first, x->next_end - first);
 }
 
 /* Binds the view to the rows of one key and builds its tree. Returns 1, or a negative code. */

@@ -46,6 +46,9 @@ static void reset(ps_scratch *w, int fixed) {
 
 void ps_scratch_reset(ps_scratch *w) { reset(w, 0); }
 void ps_scratch_reset_fixed(ps_scratch *w) { reset(w, 1); }
+void ps_scratch_retired(ps_scratch *w, const int64_t *rows, int64_t n) {
+    if (w->distinct) ps_distinct_retired(w->distinct, rows, n);
+}
 
 /* ---- edges ---- */
 

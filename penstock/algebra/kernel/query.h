@@ -48,5 +48,7 @@ void ps_scratch_reset(ps_scratch *w);
 /* The same, and the rows of the next series do not change until the next reset: then counts of different values slide
  * from query to query. */
 void ps_scratch_reset_fixed(ps_scratch *w);
+/* Must be called when rows of a fixed series were just retired: each row once, when it is. */
+void ps_scratch_retired(ps_scratch *w, const int64_t *rows, int64_t n);
 
 #endif
