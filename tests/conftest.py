@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 pytest_plugins = ("penstock.testing.pytest_matrix",)
 
 # A shared machine stalls now and then, so no example is judged by its time. The default run is the same every time, so
-# that a red run is the change's doing; HYPOTHESIS_PROFILE=thorough looks for new cases, and what it finds becomes a case.
+# that a red run is the change's doing; HYPOTHESIS_PROFILE=thorough looks for new cases; what it finds becomes a case.
 settings.register_profile(
     "default", deadline=None, max_examples=50, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
