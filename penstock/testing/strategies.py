@@ -300,7 +300,13 @@ def chains(draw: st.DrawFn, rows: int = 12, queries: int = 4) -> Case:
     ev, out = draw(streams()), draw(streams("out"))
     found = {"ev": draw(arrivals(ev, span, rows)), "out": draw(arrivals(out, span, rows))}
     relation: Relation = ev
-    shape = draw(st.sampled_from(("join", "match", "group", "asof", "table", "join then group")))
+    shape = draw(
+        st.sampled_from(("join", "match", "group", "asof", "table", "join then group", "join, deep, then group"))
+    )
+    if "deep" in shape:  # a table, a filter and a group before the join
+        found["tab"] = draw(table_rows(span))
+        relation = (relation >> a_table(None)["grade"]).where("grade is null or i < 5").with_columns(z="grade + i")
+        relation = draw(groups("early", relation, ("a",)))
     if shape.startswith(("join", "match")):
         within, grace = draw(st.sampled_from(("2s", "10s"))), draw(st.sampled_from(("0s", "1s")))
         relation = relation.join(
