@@ -175,6 +175,7 @@ class Flow:
         }
         self.ranks: dict[str, _Ranks] = {}
         self.newest_us: dict[str, int] = {}
+        self.late_observations = 0
         self._newest_before_us: dict[str, int] = {}
         self._formers_us: deque[int] = deque(maxlen=READABLE_BATCHES)
         self._as_rows = self._read_as_rows()
@@ -220,6 +221,9 @@ class Flow:
                 rows = frames[relation.input.fingerprint]
                 self._apply(self.groups[relation.fingerprint], relation.keys, rows, interval, self._cutoff(relation))
                 wanted = relation.fingerprint in emit or relation.fingerprint in self._as_rows
+                if wanted and len(rows):
+                    late = rows.stands & (rows.t < rows.known - relation.observations_late_us)
+                    self.late_observations += int(late.sum())
                 frame = self._featured(relation, rows) if wanted else rows
         for name, state in self.asofs.items():
             if state.plan.relation.fingerprint == relation.fingerprint:
@@ -292,6 +296,7 @@ class Flow:
         outcomes, observed = frames[relation.outcome.fingerprint], frames[relation.observation.fingerprint]
         cutoff = interval.former_us - state.reach_us() - _LATEST_US
         self._apply(state.outcomes, relation.on, outcomes, interval, cutoff)
+        state.match(outcomes)
         state.observe(observed)
         made = state.close(interval.frontier_us)
         origin = origin_of(relation)

@@ -42,7 +42,7 @@ class Options:
 
     max_rows: int = 10_000
     checkpoint_s: float = 30.0
-    checkpoint_rows: int = 1_000_000
+    checkpoint_rows: int = 500_000
     memory_dir: Path | None = None
     reserve_bytes: int = 1 << 36
     poll_s: float = 0.05
@@ -319,6 +319,7 @@ class LiveJob:
         metrics = self.metrics
         metrics.frontier_us = self._inputs.frontier_us
         metrics.state_bytes = self._arena.used_bytes
+        metrics.late_observations = self._flow.late_observations
         late = {source.name.name: source.late_us for source in self._sources}
         newest = self._flow.newest_us
         if newest and all(name in newest for name in late):

@@ -14,10 +14,9 @@ from penstock.engine.live.frame import OP_DROP, Frame, set_column
 from penstock.engine.live.groups import LayoutState
 from penstock.engine.live.interner import Interner
 from penstock.engine.live.keyed import id_hashes
-from penstock.errors import NotBuiltError
 from penstock.plan.expr import Expression
 from penstock.plan.ir import JoinPlan, Reducer
-from penstock.semantics.columns import EVENT_TIME, ID, KNOWN_TIME, OFFSET, OP, OP_DELETE, PARTITION
+from penstock.semantics.columns import EVENT_TIME, ID, KNOWN_TIME, NEVER_US, OFFSET, OP, OP_DELETE, PARTITION
 
 __all__ = ["JoinState", "dropped_as_deletes"]
 
@@ -40,12 +39,6 @@ class JoinState:
     """The outcomes of a join, in the arena, and its open observations, which go along with every checkpoint."""
 
     def __init__(self, plan: JoinPlan, handle: Any, root: int, interner: Interner) -> None:
-        if plan.emit != "final":
-            raise NotBuiltError(
-                f"join {plan.name.name} is made live at closing only",
-                found=f"emit={plan.emit!r}",
-                remedy='write emit="final", or read this join from history',
-            )
         self.plan = plan
         slots: list[Slot] = []
         expressions: list[Expression] = []
@@ -55,6 +48,7 @@ class JoinState:
         layout = Layout(tuple(slots), tuple(measures), (window,), tuple(outputs))
         self.outcomes = LayoutState(handle, root, layout, expressions, interner, instants=True)
         self._waiting: list[_Segment] = []
+        self._known: pa.Table | None = None
 
     def __len__(self) -> int:
         return sum(segment.rows.num_rows for segment in self._waiting)
@@ -65,20 +59,61 @@ class JoinState:
 
     def due_us(self) -> int | None:
         """When the next observation closes; None where none is open."""
-        return min((segment.first_us for segment in self._waiting), default=None)
+        return min((segment.first_us for segment in self._waiting if segment.first_us < NEVER_US), default=None)
 
     def observe(self, frame: Frame) -> None:
         """Takes observations in; a correction ends what it corrects, unless that was made before."""
         if not len(frame):
             return
         deadline = frame.t + (self.plan.within_us + self.plan.grace_us)
-        made = np.where(frame.stands, np.maximum(frame.known, deadline), frame.known)
+        closing = np.maximum(frame.known, deadline) if self.plan.emit == "final" else np.int64(NEVER_US)
+        made = np.where(frame.stands, closing, frame.known)
         rows = set_column(frame.batch, _MADE, pa.array(made))
+        if self.plan.emit == "match":
+            rows = self._matched(rows, None)
+            rows = rows if self._known is None else self._matched(rows, self._known)
         if frame.origin.corrected:
             rows = self._settle(frame, rows)
         if rows.num_rows:
             self._waiting.append(_Segment.of(rows))
             self._tidy()
+
+    def match(self, outcomes: Frame) -> None:
+        """Tells open observations when they first have an outcome, those of this interval being known; nothing where
+        a row is made at closing."""
+        self._known = None
+        if self.plan.emit == "final" or not len(outcomes):
+            return
+        columns = [KNOWN_TIME, *self.plan.on]
+        known = pa.table({name: outcomes.batch.column(name) for name in columns}).group_by(columns).aggregate([])
+        self._waiting = [_Segment.of(self._matched(segment.rows, known)) for segment in self._waiting]
+        self._known = known
+
+    def _matched(self, rows: pa.RecordBatch, known: pa.Table | None) -> pa.RecordBatch:
+        """Observations with the time of their first match, as far as it is known.
+
+        Args:
+            known: instants at which outcomes of a key became known; None: when the observation itself did.
+        """
+        made, own = rows.column(_MADE).to_numpy().copy(), rows.column(KNOWN_TIME).to_numpy()
+        t = rows.column(EVENT_TIME).to_numpy()
+        closing = t + (self.plan.within_us + self.plan.grace_us)
+        at = np.flatnonzero(made == NEVER_US)
+        if known is None:
+            instants = own[at]
+        else:
+            open_ = {name: rows.column(name).take(pa.array(at)) for name in self.plan.on}
+            found = pa.table({"row": at, **open_}).join(known, list(self.plan.on), join_type="inner")
+            at, instants = found["row"].to_numpy(), found[KNOWN_TIME].to_numpy()
+            later = (instants > own[at]) & (instants <= closing[at])
+            at, instants = at[later], instants[later]
+        if not len(at):
+            return rows
+        keys = [rows.column(name).take(pa.array(at)) for name in self.plan.on]
+        known_by = np.minimum(instants, closing[at])
+        seen = self.outcomes.query(keys, t[at] + self.plan.within_us, known_by).seen
+        np.minimum.at(made, at[seen], instants[seen])
+        return set_column(rows, _MADE, pa.array(made))
 
     def _settle(self, frame: Frame, rows: pa.RecordBatch) -> pa.RecordBatch:
         """Leaves out versions, waiting or new, that are over by the time at which they would make a row."""
@@ -125,13 +160,23 @@ class JoinState:
             closing.append(segment.rows if due.all() else segment.rows.filter(pa.array(due)))
             if not due.all():
                 waiting.append(_Segment.of(segment.rows.filter(pa.array(~due))))
-        self._waiting = waiting
+        self._waiting = waiting if self.plan.emit == "final" else self._open(waiting, frontier_us)
         if not closing:
             return None
         rows = pa.Table.from_batches(closing).combine_chunks().to_batches()[0]
         made = rows.column(_MADE).to_numpy()
         order = np.lexsort((rows.column(OFFSET).to_numpy(), rows.column(PARTITION).to_numpy(), made))
         return self._folded(rows.take(pa.array(order)))
+
+    def _open(self, segments: list[_Segment], frontier_us: int) -> list[_Segment]:
+        """Observations that an outcome may still match."""
+        found = []
+        for segment in segments:
+            t, known = segment.rows.column(EVENT_TIME).to_numpy(), segment.rows.column(KNOWN_TIME).to_numpy()
+            stays = np.maximum(t + (self.plan.within_us + self.plan.grace_us), known) > frontier_us
+            if stays.any():
+                found.append(segment if stays.all() else _Segment.of(segment.rows.filter(pa.array(stays))))
+        return found
 
     def _folded(self, rows: pa.RecordBatch) -> pa.RecordBatch:
         made = rows.column(_MADE)

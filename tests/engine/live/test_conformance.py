@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from penstock.define.relation import Group
@@ -34,13 +34,11 @@ def test_a_group_puts_out_what_each_row_could_know(case: Case, max_rows: int) ->
 @given(chains(), st.integers(1, 20))
 @settings(max_examples=25, deadline=None, suppress_health_check=SLOW)
 def test_chains_put_out_what_each_row_could_know(case: Case, max_rows: int) -> None:
-    assume(case.title != "match")
-    names = ["g", "j"] if case.title.startswith("join") else ["g"]
+    names = ["g", "j"] if case.title.startswith(("join", "match")) else ["g"]
     check(rows_only(case, *names), LiveTempo(max_rows=max_rows))
 
 
 @given(chains(), st.lists(st.integers(1, 12), max_size=6), st.integers(1, 8))
 @settings(max_examples=25, deadline=None, suppress_health_check=SLOW)
 def test_crashes_change_nothing(case: Case, crashes: list[int], max_rows: int) -> None:
-    assume(case.title != "match")
     check(rows_only(case, "g"), LiveTempo(crashes, max_rows))
