@@ -13,6 +13,7 @@ import pyarrow as pa
 from penstock.clock import ReplayClock
 from penstock.engine.live.flow import origin_of
 from penstock.engine.live.job import LiveJob, Options
+from penstock.errors import NotBuiltError
 from penstock.plan import plan
 from penstock.plan.ir import GroupPlan, JoinPlan, Plan, SourcePlan
 from penstock.semantics.columns import (
@@ -176,3 +177,12 @@ def rows_of(log: EmbeddedLog, planned: Plan, relation: str) -> list[Row]:
         if found.next_offset == at:
             return sorted((row for row in newest.values() if row.op != "delete"), key=lambda row: row.order)
         at = found.next_offset
+
+
+def built(case: Case) -> bool:
+    """Whether the live engine makes what the case asks."""
+    try:
+        plan(case.definitions)
+    except NotBuiltError:
+        return False
+    return True
