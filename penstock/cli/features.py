@@ -97,16 +97,23 @@ def get(
     project: Project = Path(),
     as_json: AsJson = False,
 ) -> None:
-    """Features of one key at one instant; of a group without a key, those of every key."""
+    """Features of one key at one instant; of a group without a key, those of every key.
+
+    Without --at they are read from the state of the live job, if one was started, else computed from history.
+    """
     from penstock.doors.project import Project as Opened
     from penstock.doors.shown import instant_text, shown_rows
 
     output = Output(as_json=as_json)
     with Opened(project) as opened:
         _known_name(opened.plan, what)
+        values = _values(opened, what, keys or [])
+        if at is None and known is None and keys and opened.is_live:
+            _show_now(output, opened.now(what, **values))
+            return
         instant = at if at is not None else instant_text(opened.now_us())
         assert instant is not None
-        found = opened.features(what, at=instant, known=known, **_values(opened, what, keys or []))
+        found = opened.features(what, at=instant, known=known, **values)
         table = found.arrow()
         rows = list(shown_rows(table if as_json else table.slice(0, limit), as_json=as_json))
         if as_json or len(rows) != 1:
@@ -119,6 +126,27 @@ def get(
             for n, v in rows[0].items()
         ]
         output.rows(lines, ("column", "value", "type"), f"{what} at {instant}")
+
+
+def _show_now(output: Output, found: Any) -> None:
+    """The one answer of a live job, a line per column with its status."""
+    from penstock.doors.shown import shown_rows
+
+    (row,) = shown_rows(found.arrow(), as_json=output.as_json)
+    if output.as_json:
+        output.record(**row)
+        return
+    lines = [
+        {
+            "column": name,
+            "value": "null" if value is None else value,
+            "type": found.types.get(name, ""),
+            "status": row.get(f"{name}:status", ""),
+        }
+        for name, value in row.items()
+        if not name.endswith(":status")
+    ]
+    output.rows(lines, ("column", "value", "type", "status"), found.title)
 
 
 @app.command()

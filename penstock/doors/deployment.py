@@ -22,6 +22,7 @@ from penstock.store.log import Log, Topic
 
 if TYPE_CHECKING:
     from penstock.engine.live.job import LiveJob
+    from penstock.engine.online import Online
     from penstock.store.lake import Lake
 
 __all__ = ["STATE_FOLDER", "Deployment"]
@@ -187,7 +188,32 @@ class Deployment:
         wanted = Wanted.of(self.plan, serve, emit).fingerprint()
         folder = self.state / "live" / wanted[:16]
         folder.mkdir(parents=True, exist_ok=True)
-        return LiveJob(self.plan, self.log, folder, self.clock, serve=serve, emit=emit)
+        job = LiveJob(self.plan, self.log, folder, self.clock, serve=serve, emit=emit)
+        part = self._newest_job.with_suffix(".tmp")
+        part.write_text(folder.name)
+        part.replace(self._newest_job)
+        return job
+
+    @property
+    def _newest_job(self) -> Path:
+        return self.state / "live" / "newest"
+
+    @property
+    def has_live(self) -> bool:
+        """Whether a live job was ever started."""
+        return self._newest_job.exists()
+
+    def online(self) -> Online | None:
+        """Reads of the state of the live job that was started last; None where none ever was.
+
+        Raises:
+            StoreError: its state is of a newer format, or is gone.
+        """
+        if not self.has_live:
+            return None
+        from penstock.engine.online import Online  # the kernel is loaded by those that read it
+
+        return Online(self.plan, self.state / "live" / self._newest_job.read_text(), self.clock)
 
     def follower(self, name: str) -> Follower:
         """What keeps a topic up to date with a source that grows."""

@@ -126,6 +126,44 @@ class Project:
         title = f"{plan.name.name}" + (f" at {_shown_instant(at)}" if at is not None else "")
         return Frame(title, make, types=types, lineage=lineage)
 
+    def now(self, what: str | Definition, **keys: Any) -> Frame:
+        """Features at this instant, read from the state of a live job; each value with its status.
+
+        Args:
+            what: a group or a view.
+            keys: the key, or the view's inputs, by name.
+
+        Raises:
+            EngineError: no live job keeps it.
+        """
+        plan, _ = self._asked(what)
+        _request(plan, keys)  # what does not fit is told by its name
+        online = self._deployment.online()
+        if online is None:
+            raise EngineError(
+                f"a live job keeps {plan.name.name}",
+                found="none was started here",
+                remedy="penstock features live, or ask history: at=...",
+            )
+        try:
+            if isinstance(plan, GroupPlan):
+                found = online.group(plan.name.name, *(keys[name] for name in plan.key_names))
+            else:
+                found = online.view(plan.name.name, keys)
+            table = found.table(statuses=True)
+        finally:
+            online.close()
+        types = {c.name: shown_type(c) for c in plan.outputs.columns}
+        title = (
+            f"{plan.name.name} at {instant_text(found.q_us)}, knowing what came until {instant_text(found.known_us)}"
+        )
+        return Frame(title, lambda: table, types=types)
+
+    @property
+    def is_live(self) -> bool:
+        """Whether a live job was started on this project."""
+        return self._deployment.has_live
+
     def read(self, what: str | Definition, *, known: Instant | None = None) -> Frame:
         """The rows of a stream, table, join or group, in the order of rows.
 

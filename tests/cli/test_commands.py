@@ -232,6 +232,9 @@ def test_live_puts_out_what_history_computes(project: Path) -> None:
     assert done["rows in"] == 300 and done["rows out"] == 300
     (again,) = lines(penstock("features", "live", "--emit", "by_user", "--once", "--json", cwd=project))
     assert again["rows in"] == 0
+    (now,) = lines(penstock("features", "get", "by_user", "user_id=3", "--json", cwd=project))
+    assert now["n_1min"] == 0 and "n_1min:status" in now
+    assert "knowing what came until 2026" in penstock("features", "get", "by_user", "user_id=3", cwd=project).stdout
     (compared,) = lines(penstock("features", "replay-check", "--json", cwd=project))
     assert compared["rows"] == 300 and not (compared["missing"] or compared["extra"] or compared["different"])
     assert "did you mean by_user" in penstock("features", "live", "--emit", "by_usr", cwd=project, code=1).stderr
