@@ -63,6 +63,7 @@ class Sweeper:
     """Rows and queries of one layout, laid out for the kernel."""
 
     def __init__(self, layout: Layout, rows: Rows, queries: Queries) -> None:
+        _check_sizes(rows, queries)
         self.layout, self.rows = layout, rows
         n_keys = max(int(rows.key[-1]) + 1 if rows.key.size else 0, int(queries.key.max(initial=-1)) + 1)
         self.n_keys = n_keys + 1  # code 0 is the key without rows
@@ -237,7 +238,7 @@ class Sweeper:
         return made
 
     def _array(self, x: npt.NDArray[Any]) -> Any:
-        x = np.ascontiguousarray(x)
+        x = np.ascontiguousarray(x, np.uint8 if x.dtype.itemsize == 1 else np.int64)
         self._keep.append(x)
         return ffi.cast("uint8_t *" if x.dtype.itemsize == 1 else "int64_t *", x.ctypes.data)
 
@@ -247,6 +248,23 @@ class Sweeper:
         made = ffi.new("uint8_t *[]", [*pointers, ffi.NULL])
         self._keep.append(made)
         return made
+
+
+def _check_sizes(rows: Rows, queries: Queries) -> None:
+    """The kernel trusts sizes and the order of keys, so they are looked at here.
+
+    Raises:
+        EngineError: arrays of rows or of queries differ in length, or rows are not sorted by key.
+    """
+    until = () if rows.known_until is None else (rows.known_until,)
+    per_row = [rows.key, rows.t, rows.known_from, *until, *rows.values, *rows.valid]
+    own = () if queries.self_row is None else (queries.self_row,)
+    for what, arrays in (("rows", per_row), ("queries", [queries.key, queries.q, queries.a, *own])):
+        sizes = sorted({len(x) for x in arrays if x is not None})
+        if len(sizes) > 1:
+            raise EngineError(f"a sweep over {what} of one length", found=f"lengths {sizes}", remedy="cut them alike")
+    if not np.all(rows.key[1:] >= rows.key[:-1]):
+        raise EngineError("a sweep over rows sorted by key", found="unsorted rows", remedy="sort them with sort_rows")
 
 
 def _starts(key: Int64s, n_keys: int, *, unknown: bool) -> Int64s:

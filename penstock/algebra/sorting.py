@@ -43,9 +43,12 @@ def sort_rows(
         n_keys: how many codes there are.
 
     Raises:
-        EngineError: memory was short.
+        EngineError: a code is out of range, or memory was short.
     """
-    n_keys = (int(key.max(initial=-1)) + 1) if n_keys is None else n_keys
+    most = int(key.max(initial=-1))
+    n_keys = most + 1 if n_keys is None else n_keys
+    if key.size and (most >= n_keys or int(key.min()) < 0):
+        raise EngineError(f"sorting by key codes from 0 to {n_keys - 1}", found=f"codes {key.min()} to {most}")
     found = Sorted(np.empty(key.size, np.int64), np.empty(key.size, np.int64), np.empty(n_keys + 1, np.int64))
     given = [None if x is None else np.ascontiguousarray(x, np.int64) for x in (key, t, known_from, rest)]
     pointers = [ffi.NULL if x is None else _pointer(x) for x in given]

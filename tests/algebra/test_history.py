@@ -12,6 +12,7 @@ from penstock.algebra.layout import Layout, Measure, Op, Output, Slot, SlotKind,
 from penstock.algebra.monoids import Status
 from penstock.algebra.table import Queries, Rows
 from penstock.define import Aggregate
+from penstock.errors import EngineError
 from tests.algebra.naive import NEVER, Query, Row, close, expected, plain, queries_of, table_of
 
 SLOTS = (
@@ -272,3 +273,12 @@ def test_different_values_slide_under_corrections(spread: int) -> None:
                 seen[own[i]] = True
             assert columns[f"rows{j}"].values[i] == seen.sum()
             assert columns[f"different{j}"].values[i] == np.unique(x[seen]).size
+
+
+def test_rows_that_do_not_fit_are_refused() -> None:
+    layout = Layout((), (Measure(Op.COUNT),), (Window("w", WindowKind.LIFETIME),), (Output("n", 0, 0, "int"),))
+    key = np.array([1, 0])
+    with pytest.raises(EngineError, match="unsorted rows"):
+        sweep(layout, Rows(key, key, key, [], []), Queries(key, key, key))
+    with pytest.raises(EngineError, match=r"lengths \[1, 2\]"):
+        sweep(layout, Rows(key[:1], key[:1], key, [], []), Queries(key, key, key))

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.algebra.sorting import gather, order_groups, sort_rows
+from penstock.errors import EngineError
 
 
 @given(
@@ -22,6 +23,11 @@ def test_rows_come_out_in_order_and_equal_ones_stay(rows: list[tuple[int, int, i
     assert found.start.tolist() == np.searchsorted(key[wanted], np.arange(6)).tolist()
     by_time = sort_rows(key, t)
     assert by_time.order.tolist() == sorted(range(len(rows)), key=lambda i: rows[i][:2])
+
+
+def test_codes_out_of_range_are_refused() -> None:
+    with pytest.raises(EngineError, match="codes -1 to 3"):
+        sort_rows(np.array([3, -1]), np.zeros(2, np.int64))
 
 
 def test_a_long_key_in_reverse() -> None:
