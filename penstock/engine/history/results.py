@@ -17,7 +17,7 @@ from penstock.engine.history.answers import Status
 from penstock.engine.history.frame import int64
 from penstock.engine.history.lookups import NUMBER, STATUS
 from penstock.engine.history.run import Run, sync_folder
-from penstock.errors import EngineError
+from penstock.errors import EngineError, StoreError
 from penstock.names import Fingerprint
 from penstock.store.lake.interface import Lake, LakeCommit
 
@@ -83,6 +83,7 @@ class Result:
 
         Raises:
             EngineError: the folder of the file does not exist.
+            StoreError: the disk is full, or refuses; nothing is left behind.
         """
         target = Path(path)
         if not target.parent.is_dir():
@@ -90,6 +91,22 @@ class Result:
                 f"{target} is written to an existing folder", found="none", remedy=f"make {target.parent} first"
             )
         partial = target.with_name(f".{target.name}.partial")
+        try:
+            rows = self._write(partial, statuses=statuses)
+            partial.rename(target)
+            sync_folder(target.parent)
+        except OSError as error:
+            raise StoreError(
+                f"the answers are written to {target}",
+                found=str(error),
+                remedy="make room there, or name another file; with a work folder the run goes on where it stopped",
+            ) from error
+        finally:
+            partial.unlink(missing_ok=True)
+        return rows
+
+    def _write(self, partial: Path, *, statuses: bool) -> int:
+        """Writes a durable file; the number of rows."""
         rows, writer = 0, None
         try:
             for table in self._run(statuses=statuses):
@@ -106,8 +123,6 @@ class Result:
             raise EngineError("there is something to write", found="no queries", remedy="ask at least one")
         with partial.open("rb") as file:
             os.fsync(file.fileno())
-        partial.rename(target)
-        sync_folder(target.parent)
         return rows
 
     def write_lake(self, lake: Lake, table: str, *, app_id: str, version: int, statuses: bool = False) -> LakeCommit:

@@ -172,9 +172,12 @@ class Run:
         if not target.exists():
             partial = target.with_suffix(".partial")
             table = make()
-            with pa.OSFile(str(partial), "wb") as file, pa.ipc.new_stream(file, table.schema) as writer:
-                writer.write_table(table)
-            partial.rename(target)
+            try:
+                with pa.OSFile(str(partial), "wb") as file, pa.ipc.new_stream(file, table.schema) as writer:
+                    writer.write_table(table)
+                partial.rename(target)
+            except OSError as error:
+                raise spill_error(self.folder, error) from error
             return table
         with pa.OSFile(str(target), "rb") as file, pa.ipc.open_stream(file) as reader:
             return reader.read_all()
@@ -204,6 +207,15 @@ class Run:
         if self._temporary is not None:
             self._temporary.cleanup()
             self._temporary = self._folder = None
+
+
+def spill_error(folder: Path, error: OSError) -> StoreError:
+    """What is raised when a run cannot spill."""
+    return StoreError(
+        f"rows are spilled to {folder}",
+        found=str(error),
+        remedy="free space there, or give the run another work folder; it goes on where it stopped",
+    )
 
 
 def sync_folder(folder: Path) -> None:

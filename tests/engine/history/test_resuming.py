@@ -135,6 +135,33 @@ def _root() -> str:
     return str(Path(__file__).parents[3])
 
 
+FULL = """
+import resource, signal, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from test_resuming import ask
+from penstock.errors import StoreError
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), resource.RLIM_INFINITY))
+place = Path(sys.argv[1])
+try:
+    found = ask(place, work=place / "work" if sys.argv[4] else None).view("v", place / "queries.parquet")
+    found.write_parquet(place / "out.parquet")
+except StoreError as error:
+    print(error.code)
+"""
+
+
+@pytest.mark.parametrize("spills", [False, True])
+def test_a_full_disk_leaves_nothing_behind(folder: Path, *, spills: bool) -> None:
+    command = [sys.executable, "-c", FULL, str(folder), str(Path(__file__).parent), "4000", "spill" if spills else ""]
+    done = subprocess.run(
+        command, env=os.environ | {"PYTHONPATH": _root()}, check=True, stdout=subprocess.PIPE, text=True
+    )
+    assert done.stdout.strip() == StoreError.code
+    assert not list(folder.glob("*out.parquet*")) + list(folder.glob(".*partial"))
+
+
 def test_queries_and_rows_may_be_tables(folder: Path) -> None:
     events, queries = pq.read_table(folder / "events.parquet"), pq.read_table(folder / "queries.parquet")
     found = History(made_plan(), {"events": ArrowRows(events)}).view("v", queries).table()
