@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from penstock.algebra.layout import Layout, Measure, Op, Output, SlotKind, WindowKind
+from penstock.algebra.keys import key_hashes
+from penstock.algebra.layout import Layout, Measure, Op, Output, Slot, SlotKind, WindowKind
 from penstock.algebra.measures import Groups, Reader, measure_groups
 from penstock.algebra.monoids import arguments
 from penstock.algebra.program import Mask, compile_program, slow_outputs
@@ -18,8 +19,9 @@ from penstock.algebra.table import Column, Rows
 from penstock.engine.history.slots import flatten, to_arrow
 from penstock.engine.live.interner import Interner
 from penstock.engine.live.keyed import Found, KeyedState, Slots
-from penstock.plan.expr.types import Type
+from penstock.plan.expr.types import INT, Type
 from penstock.plan.ir import GroupPlan
+from penstock.semantics.columns import ID
 from penstock.semantics.windows import edges_us
 
 __all__ = ["Features", "GroupState", "LayoutState", "SlotValue", "horizon_us"]
@@ -82,7 +84,7 @@ class LayoutState:
         customs: dict[str, Any] | None = None,
     ) -> None:
         self.layout, self.slots, self._interner = layout, slots, interner
-        self._customs = customs or {}
+        self.customs = customs or {}
         self._wide, self._counters = _widened(layout, slots)
         nullable = [slot.nullable for slot in slots]
         program = compile_program(self._wide, nullable=nullable, outputs=range(len(self._wide.outputs)))
@@ -133,6 +135,14 @@ class LayoutState:
             statuses[output.name] = column.status
         return Features(columns, statuses, seen)
 
+    def visible(self, keys: Sequence[pa.Array], q: Int64s, a: Int64s, window: int) -> tuple[Found, Rows]:
+        """The rows that count in a window of the layout for each query, and their slots with dictionaries."""
+        records, hashes = self.keyed.find(keys, create=False)
+        place = self.keyed.program.windows.index(window)
+        found = self.keyed.select(records, hashes, q, a, place, calendar=self._calendar(q))
+        rows, dictionaries = self._plain(found)
+        return found, replace(rows, dictionaries=dictionaries)
+
     def _calendar(self, q: Int64s) -> Int64s | None:
         windows = [self._wide.windows[i] for i in self.keyed.program.calendar]
         if not windows:
@@ -152,7 +162,7 @@ class LayoutState:
 
     def _measured(self, window: int, found: Found, q: Int64s) -> dict[str, Column]:
         rows, dictionaries = self._plain(found)
-        reader = Reader(self.layout, replace(rows, dictionaries=dictionaries), self._customs)
+        reader = Reader(self.layout, replace(rows, dictionaries=dictionaries), self.customs)
         at = q - self.layout.windows[window].offset_us
         groups = Groups(found.offsets, np.arange(found.t.size, dtype=np.int64), at)
         outputs = [self.layout.outputs[i] for i in self._slow if self.layout.outputs[i].window == window]
@@ -190,13 +200,29 @@ class LayoutState:
         return Column(dictionary.take(pa.array(at)), column.status)
 
 
+@dataclass(frozen=True, slots=True)
+class _IdHash:
+    """Hashes of event ids as a slot: an asking row is told by them from its own row in the log."""
+
+    type: Type = INT
+    nullable: bool = True
+
+    def evaluate(self, table: pa.RecordBatch) -> pa.Array:
+        ids = table.column(ID)
+        return pa.array(key_hashes([ids]).view(np.int64), mask=np.asarray(ids.is_null()))
+
+
 class GroupState(LayoutState):
-    """The state of a planned group."""
+    """The state of a planned group; one that includes the asking row keeps hashes of ids in a slot more."""
 
     def __init__(self, plan: GroupPlan, handle: Any, root: int, interner: Interner, *, reader: bool = False) -> None:
         self.plan = plan
         customs = {name: type(made) for name, made in plan.customs.items()}
-        super().__init__(handle, root, plan.layout, plan.slots, interner, reader=reader, customs=customs)
+        layout, slots = plan.layout, tuple[SlotValue, ...](plan.slots)
+        if layout.include_self:
+            layout = replace(layout, slots=(*layout.slots, Slot(ID, SlotKind.INT, "int")))
+            slots = (*slots, _IdHash())
+        super().__init__(handle, root, layout, slots, interner, reader=reader, customs=customs)
 
 
 def horizon_us(layout: Layout) -> int | None:
@@ -226,8 +252,10 @@ def _widened(layout: Layout, slots: Sequence[SlotValue]) -> tuple[Layout, tuple[
     """The layout with a count of rows over every window, whose names are also given, and with counts that make the
     kernel keep, as mask bits, the nulls and conditions that slow measures read."""
     extra: list[Measure] = [Measure(Op.COUNT)]
-    for i in slow_outputs(layout):
+    for i in range(len(layout.outputs)) if layout.include_self else slow_outputs(layout):
         measure = layout.measures[layout.outputs[i].measure]
+        if layout.include_self and measure.op is Op.SHARE:
+            extra.append(Measure(Op.COUNT, where=measure.slot))
         read = {*arguments(measure), *(s for s in (measure.slot2, measure.per) if s is not None)}
         extra += [Measure(Op.COUNT, slot=slot) for slot in sorted(read) if slots[slot].nullable]
         extra += [Measure(Op.COUNT, where=measure.where)] if measure.where is not None else []

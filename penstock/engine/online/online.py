@@ -21,7 +21,9 @@ from penstock.engine.online.present import Moment, Present
 from penstock.engine.online.readlog import ReadLog
 from penstock.engine.online.reads import Asking, Read, read_group, read_lookup
 from penstock.engine.online.requests import Requests, request_batch, scalar_columns
+from penstock.engine.online.selves import read_with_self
 from penstock.errors import EngineError, nearest
+from penstock.plan.asking import source_of
 from penstock.plan.expr.types import Schema
 from penstock.plan.ir import GroupPlan, LookupPlan, Plan, TwoHopPlan, ViewPlan
 
@@ -70,7 +72,7 @@ class Online:
         plan = self.plan.views.get(name)
         if plan is None:
             raise EngineError("no view has this name", found=repr(name), remedy=nearest(name, self.plan.views))
-        batch = request_batch(requests, plan.inputs, Schema(), f"view {name}")
+        batch = request_batch(requests, plan.inputs, optional_inputs(plan), f"view {name}")
 
         def reading(moment: Moment) -> Answers:
             asking = Asking(self._present, moment, self._q(moment, q_us))
@@ -166,9 +168,23 @@ def _label(lookup: LookupPlan) -> str:
     return str(relation.name.name)
 
 
+def optional_inputs(plan: ViewPlan) -> Schema:
+    """What a request may bring beside the inputs: its event's id, where it counts as a row itself."""
+    if plan.observation is None or all(lookup.self_columns is None for lookup in plan.lookups):
+        return Schema()
+    source = source_of(plan.observation)
+    return Schema() if source.id is None or source.id in plan.inputs else source.schema.select([source.id])
+
+
 def _answer_view(asking: Asking, plan: ViewPlan, requests: pa.RecordBatch) -> _Made:
     made = _Made(requests)
+    id_column = None if plan.observation is None else source_of(plan.observation).id
+    if id_column not in requests.schema.names:
+        id_column = None
     for lookup in plan.lookups:
+        if plan.observation is not None and lookup.self_columns is not None:
+            made.take(lookup, read_with_self(asking, lookup, requests, id_column))
+            continue
         keys: Sequence[pa.Array] = [requests.column(name) for name in lookup.keys]
         made.take(lookup, read_lookup(asking, lookup, keys))
     for hop in plan.two_hops:

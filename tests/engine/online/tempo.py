@@ -11,6 +11,7 @@ from typing import Any
 from penstock.clock import ReplayClock
 from penstock.engine.live.job import LiveJob, Options
 from penstock.engine.online import Online
+from penstock.engine.online.online import optional_inputs
 from penstock.plan import plan
 from penstock.plan.ir import Plan, SourcePlan
 from penstock.store.log.embedded.log import EmbeddedLog
@@ -32,8 +33,12 @@ class OnlineTempo:
         self.max_rows = max_rows
 
     def takes(self, case: Case, query: Query) -> bool:
-        """The present, whatever instant that is, and requests that are no rows."""
-        return not isinstance(query, RowsQuery) and query.self_row is None and is_present(case, query)
+        """The present, whatever instant that is; asking rows come as requests of views."""
+        if isinstance(query, RowsQuery) or (isinstance(query, GroupQuery) and query.self_row is not None):
+            return False
+        if isinstance(query, ViewQuery) and query.self_row is None and counts_itself(case, query):
+            return False  # such a request counts as a row
+        return is_present(case, query)
 
     def answer(self, case: Case, queries: Sequence[Query]) -> Sequence[Found]:
         """In the order of the queries."""
@@ -60,6 +65,12 @@ class OnlineTempo:
         return [found[i] for i in range(len(queries))]
 
 
+def counts_itself(case: Case, query: ViewQuery) -> bool:
+    """Whether a request of the view is a row that its groups include."""
+    view = plan(case.definitions).views[query.view]
+    return view.observation is not None and any(lookup.self_columns is not None for lookup in view.lookups)
+
+
 def topics(log: EmbeddedLog, planned: Plan) -> None:
     """A topic for every source."""
     for source in planned.relations.values():
@@ -82,8 +93,11 @@ def ask(online: Online, query: GroupQuery | ViewQuery) -> Found:
     if isinstance(query, GroupQuery):
         answers = online.group(query.group, *query.key, q_us=query.q)
     else:
-        inputs = online.plan.views[query.view].inputs
-        answers = online.view(query.view, {n: query.inputs.get(n) for n in inputs.names}, q_us=query.q)
+        view = online.plan.views[query.view]
+        request = {n: query.inputs.get(n) for n in view.inputs.names}
+        if query.self_row is not None and query.self_row.id is not None and "id" in optional_inputs(view):
+            request["id"] = query.self_row.id
+        answers = online.view(query.view, request, q_us=query.q)
     found: dict[str, Any] = {}
     for name, values in answers.columns.items():
         word = answers.words(name)[0].as_py() if name in answers.statuses else None
@@ -97,11 +111,16 @@ def at_present(case: Case) -> Case:
 
 
 def _moved(case: Case, query: Query) -> Query:
-    if isinstance(query, RowsQuery) or query.self_row is not None:
+    if isinstance(query, RowsQuery):
         return query
+    if isinstance(query, GroupQuery):
+        query = replace(query, self_row=None)
     known = sorted({row.k for rows in case.arrivals.values() for row in rows})
     if not known:
         return query
     a = query.a if isinstance(query.a, int) else known[-1]
     a = max(min(a, query.q), known[0])
-    return replace(query, a=a, q=max(a, query.q))
+    q = max(a, query.q)
+    if query.self_row is not None:  # the request is made at q
+        return replace(query, a=a, q=q, self_row=replace(query.self_row, t=q, k=q))
+    return replace(query, a=a, q=q)

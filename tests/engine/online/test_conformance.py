@@ -13,6 +13,7 @@ SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
 
 def test_the_grid_is_the_oracle() -> None:
     MATRIX.require("online")
+    MATRIX.require("online")
     assert sum(check(at_present(case), OnlineTempo(), MATRIX) for case in grid()) > 100
 
 
@@ -30,6 +31,6 @@ def test_random_chains_are_the_oracle(case: Case) -> None:
 
 
 @given(views())
-@settings(max_examples=40, deadline=None, suppress_health_check=SLOW)
+@settings(max_examples=60, deadline=None, suppress_health_check=SLOW)
 def test_random_views_are_the_oracle(case: Case) -> None:
     check(at_present(case), OnlineTempo(), Matrix())
