@@ -164,7 +164,8 @@ class Door:
             self._inserted[identity] = row.k
         if row.op == "delete" and former is not None:
             row = replace(row, t=former.t, values=former.values, partition=former.partition)
-        if self.stream.op is not None and former is not None and former.partition != row.partition:
+        stands = self.stream.op is not None and former is not None and former.op != "delete"
+        if stands and former is not None and former.partition != row.partition:
             self._append(replace(former, k=row.k, op="delete"))
         self._append(row)
         self._newest[identity] = self.accepted[-1]
