@@ -124,6 +124,23 @@ def test_a_power_cut_takes_what_was_not_synced(tmp_path: Path) -> None:
     shutil.rmtree(memory(disk))
 
 
+def test_a_full_disk_ends_the_job_with_a_clear_error_and_leaves_what_was_whole(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    case = fed(disk, 120, seed=3)
+    recorder = build_recorder(tmp_path)
+    command = [sys.executable, "-m", "tests.engine.live.worker", str(disk)]
+    for room in (100_000, 2_500_000):
+        limits = recorded_environment(recorder, disk / "state", tmp_path / f"recording-{room}", disk_bytes=room)
+        environment = {**os.environ, **limits}
+        ended = subprocess.run(command, env=environment, cwd=ROOT, check=False, capture_output=True, text=True)
+        assert ended.returncode != 0
+        assert "PS500" in ended.stderr
+        assert "free space" in ended.stderr
+    finish(disk)
+    assert_is_oracle(disk, case)
+    shutil.rmtree(memory(disk))
+
+
 if __name__ == "__main__":
     fed(Path(sys.argv[1]), 120, seed=3)
     finish(Path(sys.argv[1]))
