@@ -30,12 +30,13 @@ def known_clock(source: SourcePlan) -> Literal["live", "source"]:
 
 
 def topic_config(source: SourcePlan) -> TopicConfig:
-    """The configuration of its topic."""
+    """The configuration of its topic. Rows of a table are versions by their key: its `op` is a column like others."""
+    corrected = source.id is not None and source.op is not None
     return TopicConfig(
         clock=known_clock(source),
         ids=source.id is not None,
         dedup_us=source.dedup_us if source.id is not None else 0,
-        corrected=source.op is not None,
-        corrected_us=source.corrected_us if source.op is not None else None,
+        corrected=corrected,
+        corrected_us=source.corrected_us if corrected else None,
         max_ahead_us=_ANY_US if source.max_ahead_us is None else source.max_ahead_us,
     )

@@ -141,6 +141,20 @@ a = ps.stream("a", ps.files("a.ndjson"), time="t", schema={"t": "instant", "x": 
         assert "null" in d.topic("a").dead_letters()[0].reason
 
 
+def test_a_table_with_deletes_is_loaded_as_versions(tmp_path: Path) -> None:
+    text = """
+import penstock as ps
+types = {"k": "int", "dt": "date", "op": "text?", "x": "float?"}
+a = ps.table("a", ps.files("a.csv"), key="k", known="dt + 24h", zone="UTC", op="op", schema=types)
+"""
+    (tmp_path / "definitions.py").write_text(text)
+    (tmp_path / "a.csv").write_text("k,dt,op,x\n1,2026-01-01,,1\n1,2026-01-02,delete,\n1,2026-01-03,upsert,3\n")
+    with Deployment(tmp_path) as d:
+        (step,) = d.replay(["a"]).steps()
+        assert (step.results["a"].accepted, step.results["a"].dead) == (3, 0)
+        assert rows_of(d, "a")["op"].to_pylist() == [None, "delete", "upsert"]
+
+
 def test_two_processes_do_not_load_one_topic(tmp_path: Path) -> None:
     with Deployment(project(tmp_path)) as d:
         steps = d.replay(["a"], step_rows=10).steps()
