@@ -135,6 +135,11 @@ class LayoutState:
             statuses[output.name] = column.status
         return Features(columns, statuses, seen)
 
+    @property
+    def has_slow(self) -> bool:
+        """Whether some features are computed from rows rather than merged."""
+        return bool(self._slow)
+
     def visible(self, keys: Sequence[pa.Array], q: Int64s, a: Int64s, window: int) -> tuple[Found, Rows]:
         """The rows that count in a window of the layout for each query, and their slots with dictionaries."""
         records, hashes = self.keyed.find(keys, create=False)

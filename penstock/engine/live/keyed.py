@@ -117,6 +117,11 @@ class KeyedState:
             )
         self._state = ffi.gc(state, lib.ps_live_delete)
 
+    @property
+    def handle(self) -> Any:
+        """The kernel's own, for calls with buffers that are made once."""
+        return self._state
+
     def find(self, columns: Sequence[pa.Array], *, create: bool) -> tuple[Records, npt.NDArray[np.uint64]]:
         """Records and hashes of keys; record 0 for a key with a null part and, unless `create`, for an unknown one."""
         parts = _Parts(columns)

@@ -25,6 +25,7 @@ from penstock.plan.ir import AsOfPlan, GroupPlan
 __all__ = ["Moment", "Present"]
 
 _PATIENCE_S = 10.0
+_SEQUENCE_AT = 16  # in the arena's first page
 _T = TypeVar("_T")
 
 
@@ -66,6 +67,7 @@ class Present:
         self._view: ArenaView | None = None
         self._handle: Any = None
         self._pin: Any = None
+        self._sequence: Any = None
         self._moment: tuple[int, Moment] | None = None
         self._states: dict[str, Any] = {}
         self._open()
@@ -73,7 +75,7 @@ class Present:
     def close(self) -> None:
         """Unmaps the state."""
         self._states.clear()
-        self._pin = None
+        self._pin = self._sequence = None
         if self._view is not None:
             self._view.close()
             self._view = None
@@ -120,20 +122,23 @@ class Present:
         if self._handle is None:
             self._handle = ffi.new("ps_arena *")
         self._handle.base, self._handle.size, self._handle.fd = pin, len(memory), -1
-        self._pin = pin
+        self._pin, self._sequence = pin, ffi.cast("uint64_t *", pin + _SEQUENCE_AT)
 
     def moment(self) -> Moment:
         """The last batch committed; follows the job to a new arena when it was started again."""
         found = os.stat(self.state_dir / ARENA_FILE)  # noqa: PTH116 a path object costs more than the call
         if (found.st_mtime_ns, found.st_ino) != self._stamp:
             self._open()
+        if self._moment is not None and self._sequence[0] - self._moment[0] in (0, 1):
+            return self._moment[1]
+        return self._next_moment()
+
+    def _next_moment(self) -> Moment:
         view = self._view
         assert view is not None
         until_s = time.monotonic() + _PATIENCE_S
         while True:
             sequence = view.sequence()
-            if self._moment is not None and (sequence == self._moment[0] or sequence == self._moment[0] + 1):
-                return self._moment[1]
             if sequence % 2 == 0:
                 data, (batch, known_us) = view.meta(), view.batch()
                 if view.sequence() == sequence:
@@ -165,9 +170,7 @@ class Present:
             except Stale:
                 self._map()
                 found = None
-            view = self._view
-            assert view is not None
-            if found is not None and view.sequence() <= moment.sequence + 2 * READABLE_BATCHES:
+            if found is not None and self.holds(moment, READABLE_BATCHES):
                 return found  # no batch has yet begun to forget what was read
             if time.monotonic() > until_s:
                 raise EngineError(
@@ -176,6 +179,15 @@ class Present:
                     remedy="read fewer keys at a time",
                     where=str(self.state_dir),
                 )
+
+    def holds(self, moment: Moment, batches: int) -> bool:
+        """Whether all that the moment saw is still kept, where it is kept for so many batches."""
+        sequence: int = self._sequence[0]
+        return sequence <= moment.sequence + 2 * batches
+
+    def follow(self) -> None:
+        """Maps what has grown."""
+        self._map()
 
     def group(self, plan: GroupPlan) -> GroupState:
         """The state of a group.
