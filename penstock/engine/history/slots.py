@@ -61,16 +61,23 @@ def _codes(values: pa.Array, valid: NDArray[np.bool_] | None) -> Flat:
     return np.asarray(indices).astype(np.int64), valid, encoded.dictionary
 
 
+_INT, _FLOAT = pa.int64(), pa.float64()
+_OK, _ZERO = Status.OK.value, Status.ZERO.value  # enumerations are slow to look into, column after column
+
+
 def to_arrow(column: Column, type_text: str) -> pa.Array:
     """A column of answers in its declared type; null where nothing was found, but for counts, which are 0."""
     kind = Type.parse(type_text).arrow
     if isinstance(column.values, pa.Array | pa.ChunkedArray):
         values = column.values.combine_chunks() if isinstance(column.values, pa.ChunkedArray) else column.values
         return as_type(values, kind)
-    present = (column.status == Status.OK) | (column.status == Status.ZERO)
+    present = (column.status == _OK) | (column.status == _ZERO)
     if pa.types.is_decimal(kind):
         return _decimals(column.values, present, kind)
     values = column.values
+    if (kind == _INT and values.dtype == np.int64) or (kind == _FLOAT and values.dtype == np.float64):
+        bitmap = None if present.all() else pa.py_buffer(np.packbits(present, bitorder="little"))
+        return pa.Array.from_buffers(kind, len(values), [bitmap, pa.py_buffer(np.ascontiguousarray(values))])
     if pa.types.is_boolean(kind):
         values = values.astype(np.bool_)
     elif pa.types.is_date32(kind):

@@ -26,6 +26,7 @@ FOREVER = -(2**63)
 """A cutoff before which nothing lies."""
 
 _READER, _INSTANTS = 1, 2
+_FLOAT = Kind.FLOAT
 
 
 class Stale(Exception):  # noqa: N818 a reader's signal to itself, no error
@@ -179,13 +180,20 @@ class KeyedState:
         """
         n, pins = q.size, list[Any]()
         asked = self._asked(records, hashes, q, a, calendar=calendar, own=own, pins=pins)
-        values = [np.zeros((n, 2), np.uint64) if size == 16 else np.zeros(n, np.int64) for size in self.program.sizes]
-        statuses = [np.zeros(n, np.uint8) for _ in values]
+        sizes = self.program.sizes
+        places = np.concatenate([[0], np.cumsum(sizes)]).astype(np.uint64) * np.uint64(n)
+        data, statuses = np.zeros(int(places[-1]) + 8, np.uint8), np.zeros((len(sizes), n + 1), np.uint8)
         out = ffi.new("ps_columns *")
-        out.values, out.statuses = _pointers(values, pins), _pointers(statuses, pins)
+        out.values = _pointers_at(data.ctypes.data + places, pins)
+        out.statuses = _pointers_at(statuses.ctypes.data + np.arange(len(sizes) + 1, dtype=np.uint64) * (n + 1), pins)
+        ends = places.tolist()
+        values = [
+            part.view(np.uint64).reshape(n, 2) if size == 16 else part.view(np.int64)
+            for size, part in ((size, data[ends[i] : ends[i + 1]]) for i, size in enumerate(sizes))
+        ]
         self._check(lib.ps_live_query(self._state, asked, out))
         return [
-            Column(made.view(np.float64) if kind is Kind.FLOAT else made, status)
+            Column(made.view(np.float64) if kind is _FLOAT else made, status[:n])
             for made, status, kind in zip(values, statuses, self.program.kinds, strict=True)
         ]
 
@@ -327,6 +335,12 @@ def _pointers(arrays: Sequence[npt.NDArray[Any] | None], pins: list[Any]) -> Any
     )
     pins.append(made)
     return made
+
+
+def _pointers_at(addresses: npt.NDArray[np.uint64], pins: list[Any]) -> Any:
+    addresses = np.ascontiguousarray(addresses, np.uint64)
+    pins.append(addresses)
+    return ffi.cast("uint8_t **", addresses.ctypes.data)
 
 
 def _taken(pointer: Any, n: int, size: int) -> npt.NDArray[Any]:
