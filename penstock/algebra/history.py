@@ -218,6 +218,9 @@ class Sweeper:
         self, run: Callable[[tuple[int, int]], None], threads: int, progress: Callable[[float], None] | None
     ) -> None:
         parts = self._parts(max(threads * 4, 1) if progress is None and threads > 1 else 64 if progress else 1)
+        if len(parts) == 1 and progress is None:
+            run(parts[0])
+            return
         done = 0
         with ThreadPoolExecutor(max(threads, 1)) as pool:
             for _ in pool.map(run, parts):

@@ -11,7 +11,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from penstock.algebra.keys import KeyEncoder
-from penstock.engine.history.frame import column, system
+from penstock.algebra.sorting import gather, sort_rows
+from penstock.engine.history.frame import column, system, taken
 from penstock.semantics.columns import EVENT_TIME, KNOWN_TIME, OFFSET, ORDINAL, PARTITION
 
 __all__ = ["NO_KEY", "Arrangement", "KeyedRows", "arrange", "time_order"]
@@ -34,6 +35,7 @@ class KeyedRows:
     def __init__(self, table: pa.Table, keys: Sequence[str]) -> None:
         self.table, self.keys = table, tuple(keys)
         self._columns: dict[str, pa.Array] = {}
+        self._ranks: dict[int, tuple[Int64, Int64]] = {}  # holds its memory, so that the place stays its own
 
     @cached_property
     def _encoded(self) -> tuple[KeyEncoder, Int64]:
@@ -56,17 +58,23 @@ class KeyedRows:
         """The order of the rows by (code, t, k, ordinal, partition, offset)."""
         return arrange(self.codes, self.table)
 
-    @cached_property
+    @property
     def t(self) -> Int64:
         """Event times of the arranged rows."""
-        return system(self.table, EVENT_TIME)[self.arranged.rows]
+        return self.arranged.t
+
+    def ordered_ranks(self, ranks: Int64) -> Int64:
+        """Ranks of the table's rows, for the arranged rows; of the same memory once."""
+        place = ranks.ctypes.data
+        if place not in self._ranks:
+            self._ranks[place] = ranks, gather(ranks, self.arranged.rows)
+        return self._ranks[place][1]
 
     def ordered(self, columns: Iterable[str]) -> pa.Table:
         """Some columns of the arranged rows; at least one, so that the number of rows is kept."""
-        at = pa.array(self.arranged.rows)
         for name in (EVENT_TIME, *columns):
             if name not in self._columns:
-                self._columns[name] = column(self.table, name).take(at)
+                self._columns[name] = taken(column(self.table, name), self.arranged.rows)
         return pa.table({name: self._columns[name] for name in (EVENT_TIME, *columns)})
 
 
@@ -76,12 +84,13 @@ class Arrangement:
 
     Attributes:
         rows: index in the table of each arranged row; rows without a key are left out. `(n,)`.
-        codes: their key codes, rising.
+        codes: their key codes, rising. t: their event times.
         size: rows of the table.
     """
 
     rows: Int64
     codes: Int64
+    t: Int64
     size: int
 
     @cached_property
@@ -94,52 +103,27 @@ class Arrangement:
 
 def arrange(codes: Int64, table: pa.Table) -> Arrangement:
     """The order of a table's rows by (code, t, k, ordinal, partition, offset)."""
-    order = time_order(table)
-    ordered = codes if order is None else codes[order]
-    n = len(codes)
-    bits = max(1, int(n).bit_length())
-    packed = ordered << bits
-    packed |= np.arange(n, dtype=np.int64)
-    if n and int(ordered.min()) < 0:
-        packed = packed[ordered >= 0]
-    if not _rising(packed):
-        packed.sort()
-    at = packed & ((1 << bits) - 1)
-    packed >>= bits
-    return Arrangement(at if order is None else order[at], packed, n)
+    t, before = system(table, EVENT_TIME), _arrival(table)
+    if before is not None:
+        codes, t = gather(codes, before), gather(t, before)
+    lacking = len(codes) > 0 and int(codes.min()) < 0
+    found = sort_rows(codes + 1 if lacking else codes, t)
+    first = int(found.start[1]) if lacking else 0
+    order = found.order[first:]
+    rows = order if before is None else gather(before, order)
+    return Arrangement(rows, gather(codes, order), found.t[first:], len(codes))
 
 
-def time_order(table: pa.Table) -> Int64 | None:
-    """The order of a table's rows by (t, k, ordinal, partition, offset); None where they stand in it already.
-
-    Rows that stand in order of arrival, nearly all of them in order of time, cost little more than reading them.
-    """
-    t = system(table, EVENT_TIME)
-    if len(t) < 2:
+def _arrival(table: pa.Table) -> Int64 | None:
+    """The order of a table's rows by (k, ordinal, partition, offset); None where they stand in it already."""
+    if table.num_rows < 2 or _arrived_in_order(table):
         return None
-    if not _arrived_in_order(table):
-        keys = [system(table, name) for name in (OFFSET, PARTITION, ORDINAL, KNOWN_TIME)]
-        return np.lexsort((*keys, t))
-    newest = np.maximum.accumulate(t)
-    late = np.flatnonzero(t < newest)
-    if not len(late):
-        return None
-    if len(late) > len(t) // 4:
-        return np.argsort(t, kind="stable")
-    return _merge_late(t, late)
+    return np.lexsort([system(table, name) for name in (OFFSET, PARTITION, ORDINAL, KNOWN_TIME)])
 
 
-def _merge_late(t: Int64, late: Int64) -> Int64:
-    """Merges the late rows into the others, which rise; among equal times arrival decides.
-
-    A late row comes after every other row of its time: those came before a greater time did, and it came after that.
-    """
-    on_time = np.ones(len(t), np.bool_)
-    on_time[late] = False
-    rest = np.flatnonzero(on_time)
-    late = late[np.argsort(t[late], kind="stable")]
-    before = np.searchsorted(t[rest], t[late], side="right")
-    return np.insert(rest, before, late)
+def time_order(table: pa.Table) -> Int64:
+    """The order of a table's rows by (t, k, ordinal, partition, offset)."""
+    return np.lexsort([system(table, name) for name in (OFFSET, PARTITION, ORDINAL, KNOWN_TIME, EVENT_TIME)])
 
 
 def _arrived_in_order(table: pa.Table) -> bool:
@@ -157,7 +141,3 @@ def _arrived_in_order(table: pa.Table) -> bool:
         if not bool((later | equal).all()):
             return False
     return True
-
-
-def _rising(values: Int64) -> bool:
-    return len(values) < 2 or bool((values[1:] > values[:-1]).all())

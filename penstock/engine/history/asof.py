@@ -59,10 +59,10 @@ def newest_rows(plan: AsOfPlan, keyed: KeyedRows, asked: Asked, *, threads: int 
         kernel_rows = Rows(
             key=arranged.codes,
             t=t,
-            known_from=ranked.known_from[arranged.rows],
+            known_from=keyed.ordered_ranks(ranked.known_from),
             values=[np.arange(len(t), dtype=np.int64)],
             valid=[None],
-            known_until=None if ranked.until is None else ranked.until[arranged.rows],
+            known_until=None if ranked.until is None else keyed.ordered_ranks(ranked.until),
         )
         answer = sweep(layout, kernel_rows, Queries(query_codes[mine], asked.q[mine], ranked.a), threads=threads)
         newest = answer["row"]

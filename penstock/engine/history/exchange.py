@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from penstock.algebra.keys import key_hashes
-from penstock.engine.history.frame import CHUNK_ROWS, chunks, column
+from penstock.engine.history.frame import CHUNK_ROWS, chunks, column, taken_table
 from penstock.errors import StoreError
 
 __all__ = ["MemoryExchange", "SpillExchange"]
@@ -44,7 +44,7 @@ def _split(table: pa.Table, keys: Sequence[str], parts: int) -> Iterator[tuple[i
     part = ((hashes >> np.uint64(20)) % np.uint64(parts)).astype(np.uint16)
     order = np.argsort(part, kind="stable")
     edges = np.searchsorted(part[order], np.arange(parts + 1))
-    table = table.take(pa.array(order))
+    table = taken_table(table, order)
     for i in range(parts):
         if edges[i + 1] > edges[i]:
             yield i, table.slice(edges[i], edges[i + 1] - edges[i])

@@ -144,7 +144,6 @@ def _slot(plan: GroupPlan, rows: pa.Table, slot: int) -> pa.Array:
 def _beyond(rows: pa.Table, counted: NDArray[np.bool_], n: int) -> NDArray[np.bool_]:
     """Rows that are not among the n newest that count."""
     order = time_order(rows)
-    order = np.arange(rows.num_rows) if order is None else order
     newest = order[counted[order]][-n:]
     beyond = counted.copy()
     beyond[newest] = False
@@ -199,8 +198,7 @@ def _source_of(relation: RelationPlan) -> SourcePlan | None:
 
 def _listed(rows: pa.Table, reasons: NDArray[Any], wanted: frozenset[str], limit: int) -> tuple[pa.Table, int]:
     """The counted rows and the newest others, newest first."""
-    order = time_order(rows)
-    newest = (np.arange(rows.num_rows) if order is None else order)[::-1]
+    newest = time_order(rows)[::-1]
     counts = reasons[newest] == Reason.COUNTED.value
     kept = newest[counts | (np.cumsum(~counts) <= limit)]
     shown = {"reason": pa.array(reasons[kept].tolist(), pa.string())}

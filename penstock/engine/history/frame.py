@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from penstock.algebra.sorting import gather as gather_words
 from penstock.semantics.columns import (
     APPENDED_AT,
     EVENT_TIME,
@@ -42,6 +43,8 @@ __all__ = [
     "int64",
     "replace_column",
     "system",
+    "taken",
+    "taken_table",
     "user_columns",
 ]
 
@@ -88,6 +91,22 @@ def gather(values: Int64, at: Int64, default: int = -1) -> Int64:
         return np.full(len(at), default, np.int64)
     found: Int64 = np.where(at >= 0, values[np.maximum(at, 0)], default)
     return found
+
+
+def taken(values: pa.Array, at: Int64) -> pa.Array:
+    """`values` at places, none below 0."""
+    kind = values.type
+    wide = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_temporal(kind)
+    if not len(values) or values.null_count or not wide or kind.bit_width != 64:
+        return values.take(pa.array(at))
+    words = np.frombuffer(values.buffers()[1], np.int64, len(values), 8 * values.offset)
+    return pa.Array.from_buffers(kind, len(at), [None, pa.py_buffer(gather_words(words, at))])
+
+
+def taken_table(table: pa.Table, at: Int64) -> pa.Table:
+    """The rows of a table at places, none below 0."""
+    columns = [taken(column(table, name), at) for name in table.column_names]
+    return pa.Table.from_arrays(columns, schema=table.schema)
 
 
 def instants_us(values: pa.Array | pa.ChunkedArray) -> pa.Array:

@@ -86,10 +86,10 @@ def answer_group(
         kernel_rows = Rows(
             key=arranged.codes,
             t=keyed.t,
-            known_from=ranked.known_from[arranged.rows],
+            known_from=keyed.ordered_ranks(ranked.known_from),
             values=[values for values, _, _ in flat],
             valid=[valid for _, valid, _ in flat],
-            known_until=None if ranked.until is None else ranked.until[arranged.rows],
+            known_until=None if ranked.until is None else keyed.ordered_ranks(ranked.until),
             dictionaries=[dictionary for _, _, dictionary in flat],
         )
         queries = Queries(query_codes[mine], asked.q[mine], ranked.a, _self_rows(placed, mine, arranged))

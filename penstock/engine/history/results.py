@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from penstock.engine.history.answers import Status
-from penstock.engine.history.frame import int64
+from penstock.engine.history.frame import int64, taken_table
 from penstock.engine.history.lookups import NUMBER, STATUS
 from penstock.engine.history.run import Run, sync_folder
 from penstock.errors import EngineError, StoreError
@@ -57,7 +57,7 @@ class Result:
         whole = pa.concat_tables(found, promote_options="permissive")
         number = int64(whole.column(NUMBER))
         if bool((np.diff(number) < 0).any()):
-            whole = whole.take(pa.array(np.argsort(number)))
+            whole = taken_table(whole, np.argsort(number))
         return whole.drop_columns([NUMBER])
 
     def batches(self, *, statuses: bool = False) -> Iterator[pa.RecordBatch]:
