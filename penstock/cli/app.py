@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import Any, Final
 
 import typer
 
 from penstock.cli import features, ingest, lake, log, projects
 from penstock.cli.output import error_line
-from penstock.errors import PenstockError
+from penstock.errors import DoorError, PenstockError
 
 __all__ = ["app", "main"]
 
@@ -51,6 +52,12 @@ def _run(arguments: list[str]) -> int:
     except PenstockError as error:
         print(error_line(error, as_json=as_json), file=sys.stderr)  # noqa: T201  the process edge
         return 1
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):  # the reader, as in `| head`, has enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return _BROKEN_PIPE
+        print(error_line(_refused(error), as_json=as_json), file=sys.stderr)  # noqa: T201  the process edge
+        return 1
     except typer.Exit as done:
         return done.exit_code
     except _UsageError as error:
@@ -59,7 +66,14 @@ def _run(arguments: list[str]) -> int:
     except (typer.Abort, KeyboardInterrupt):
         print("stopped", file=sys.stderr)  # noqa: T201  the process edge
         return _INTERRUPTED
-    except BrokenPipeError:  # the reader, as in `| head`, has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _BROKEN_PIPE
     return found if isinstance(found, int) else 0
+
+
+def _refused(error: OSError) -> DoorError:
+    """What the system refused, as an error with a place: a full disk, a folder without rights."""
+    return DoorError(
+        "the system lets files be read and written",
+        found=error.strerror or str(error),
+        remedy="free space on the disk, or look at its rights, then run this again",
+        where=str(Path.cwd()) if error.filename is None else str(error.filename),
+    )

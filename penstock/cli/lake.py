@@ -62,7 +62,7 @@ def sql(
             return
         rows, more = [], False
         for batch in reader:
-            rows += list(shown_rows(batch, as_json=False))
+            rows += list(shown_rows(batch, as_json=True))  # the columns asked for, as they are
             if len(rows) > limit:
                 more = True
                 break

@@ -44,9 +44,12 @@ def new(
     part = path.with_name(f".{path.name}.tmp")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
-    (part / "definitions.py").write_text(_STARTER.format(name=path.name))
-    (part / ".gitignore").write_text(".penstock/\n__pycache__/\n")
-    part.replace(path)
+    try:
+        (part / "definitions.py").write_text(_STARTER.format(name=path.name))
+        (part / ".gitignore").write_text(".penstock/\n__pycache__/\n")
+        part.replace(path)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
     out.say(f"made {path / 'definitions.py'}\n\n  cd {path}\n  penstock plan\n  penstock ingest")
     out.record(path=str(path), files=["definitions.py", ".gitignore"])
 

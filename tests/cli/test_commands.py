@@ -68,6 +68,19 @@ def test_errors_are_one_line_with_a_remedy_and_a_code(tmp_path: Path) -> None:
     assert "tz database" in bad_zone.stderr
 
 
+def test_a_disk_that_takes_nothing_more_is_an_error_with_a_place(tmp_path: Path) -> None:
+    full = "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+    full += (
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)); from penstock.cli.app import main; main(['new', 'shop'])"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", full], cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, check=False
+    )
+    assert found.returncode == 1 and found.stderr.startswith("error: ")
+    assert str(tmp_path) in found.stderr and "free space" in found.stderr
+    assert not list(tmp_path.iterdir())
+
+
 def test_plan_against_a_former_one_says_what_changes(project: Path) -> None:
     former = penstock("plan", "--json", cwd=project).stdout
     (project / "former.json").write_text(former)
@@ -99,6 +112,8 @@ def test_files_go_into_the_log_and_the_lake(project: Path) -> None:
     assert table["table"] == "clicks"
     query = "select c.user_id, count(*) as n from clicks c group by 1 order by 1 limit 1"
     assert lines(penstock("lake", "sql", query, "--json", cwd=project)) == [{"user_id": 0, "n": 43}]
+    part = "select _event_time, _offset from clicks order by _offset desc limit 1"
+    assert "299" in penstock("lake", "sql", part, cwd=project).stdout
     assert "clicks" in penstock("lake", "sql", "select * from clics", cwd=project, code=1).stderr
     assert penstock("lake", "sql", "selec 1 from", cwd=project, code=1).stderr
 

@@ -200,8 +200,11 @@ def _lock_text(schemas: dict[str, dict[str, str]]) -> str:
 def _replace(path: Path, text: str) -> None:
     """Writes a file whole or not at all."""
     part = path.with_name(f".{path.name}.tmp")
-    with part.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    try:
+        with part.open("w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
