@@ -272,10 +272,9 @@ def _check_sizes(rows: Rows, queries: Queries) -> None:
 
 def _starts(key: Int64s, n_keys: int, *, unknown: bool) -> Int64s:
     """Where each key begins among sorted codes; a first entry stands for code -1, which has no rows."""
-    counts = np.bincount(key + 1, minlength=n_keys + 1)
-    if not unknown:
-        assert counts[0] == 0, "a row without a key"
-    return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    if not unknown:  # codes below 0 are refused here
+        return np.concatenate([[0, 0], np.cumsum(np.bincount(key, minlength=n_keys))]).astype(np.int64)
+    return np.concatenate([[0], np.cumsum(np.bincount(key + 1, minlength=n_keys + 1))]).astype(np.int64)
 
 
 def _query_order(queries: Queries, *, by_knowledge: bool) -> Int64s | None:

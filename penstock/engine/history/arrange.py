@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from penstock.algebra.keys import KeyEncoder
 from penstock.algebra.sorting import gather, sort_rows
-from penstock.engine.history.frame import column, system, taken
+from penstock.engine.history.frame import column, compact, system, taken
 from penstock.semantics.columns import EVENT_TIME, KNOWN_TIME, OFFSET, ORDINAL, PARTITION
 
 __all__ = ["NO_KEY", "Arrangement", "KeyedRows", "arrange", "time_order"]
@@ -33,7 +33,7 @@ class KeyedRows:
     """
 
     def __init__(self, table: pa.Table, keys: Sequence[str]) -> None:
-        self.table, self.keys = table, tuple(keys)
+        self.table, self.keys = compact(table), tuple(keys)
         self._columns: dict[str, pa.Array] = {}
         self._ranks: dict[int, tuple[Int64, Int64]] = {}  # holds its memory, so that the place stays its own
 
@@ -64,15 +64,19 @@ class KeyedRows:
         return self.arranged.t
 
     def ordered_ranks(self, ranks: Int64) -> Int64:
-        """Ranks of the table's rows, for the arranged rows; of the same memory once."""
+        """Ranks of the table's rows, for the arranged rows; the last two are kept, for reads that know alike."""
         place = ranks.ctypes.data
         if place not in self._ranks:
+            if len(self._ranks) == 2:
+                self._ranks.clear()
             self._ranks[place] = ranks, gather(ranks, self.arranged.rows)
         return self._ranks[place][1]
 
     def ordered(self, columns: Iterable[str]) -> pa.Table:
         """Some columns of the arranged rows; at least one, so that the number of rows is kept."""
-        for name in (EVENT_TIME, *columns):
+        if not self._columns:
+            self._columns[EVENT_TIME] = pa.array(self.arranged.t)
+        for name in columns:
             if name not in self._columns:
                 self._columns[name] = taken(column(self.table, name), self.arranged.rows)
         return pa.table({name: self._columns[name] for name in (EVENT_TIME, *columns)})
@@ -111,7 +115,9 @@ def arrange(codes: Int64, table: pa.Table) -> Arrangement:
     first = int(found.start[1]) if lacking else 0
     order = found.order[first:]
     rows = order if before is None else gather(before, order)
-    return Arrangement(rows, gather(codes, order), found.t[first:], len(codes))
+    start = found.start[1:] if lacking else found.start
+    rising = np.repeat(np.arange(len(start) - 1), np.diff(start))
+    return Arrangement(rows, rising, found.t[first:], len(codes))
 
 
 def _arrival(table: pa.Table) -> Int64 | None:

@@ -36,6 +36,7 @@ __all__ = [
     "UNTIL_OFFSET",
     "chunks",
     "column",
+    "compact",
     "drop_defaults",
     "full",
     "gather",
@@ -71,7 +72,7 @@ _DEFAULTS: Final[Mapping[str, Any]] = {
 def int64(values: pa.Array | pa.ChunkedArray) -> Int64:
     """Integers, instants or durations without nulls as int64."""
     if isinstance(values, pa.ChunkedArray):
-        values = values.combine_chunks() if values.num_chunks != 1 else values.chunk(0)
+        values = _one_piece(values)
     if values.type != pa.int64():
         values = values.cast(pa.int64())
     found: Int64 = values.to_numpy(zero_copy_only=False)
@@ -123,8 +124,17 @@ def instants_us(values: pa.Array | pa.ChunkedArray) -> pa.Array:
 
 def column(table: pa.Table, name: str) -> pa.Array:
     """A column in one piece."""
-    values = table.column(name)
-    return values.chunk(0) if values.num_chunks == 1 else values.combine_chunks()
+    return _one_piece(table.column(name))
+
+
+def compact(table: pa.Table) -> pa.Table:
+    """The table with each column in one piece."""
+    return pa.Table.from_arrays([column(table, name) for name in table.column_names], schema=table.schema)
+
+
+def _one_piece(values: pa.ChunkedArray) -> pa.Array:
+    filled = [chunk for chunk in values.chunks if len(chunk)]
+    return filled[0] if len(filled) == 1 else values.combine_chunks()
 
 
 def replace_column(table: pa.Table, name: str, values: pa.Array | pa.ChunkedArray) -> pa.Table:

@@ -57,7 +57,7 @@ class History:
         progress: told how far a run is.
 
     Answers are the same whatever these say. `Result.table` gives them in the order of the queries; `Result.batches` and
-    files by partition, where there are several (over a million rows, or spilled).
+    files by partition, where there are several (over two million rows, or spilled).
     """
 
     def __init__(

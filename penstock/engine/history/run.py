@@ -25,7 +25,7 @@ FORMAT: Final = 1
 MAX_PARTS: Final = 1024
 _BUFFER: Final = 1 << 30
 _RESUMABLE_PARTS: Final = 8
-_NEAR_ROWS: Final = 1 << 19
+_NEAR_ROWS: Final = 1 << 21
 _HELD: Final = 10
 """A partition takes about this many times its bytes while it is arranged and swept."""
 _WHOLE: Final = 4
