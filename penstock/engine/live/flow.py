@@ -13,11 +13,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from penstock.engine.live.asof import AsOfState
-from penstock.engine.live.frame import OP_DROP, Frame, Int64s, Origin, set_column
+from penstock.engine.live.frame import OP_DROP, Frame, Int64s, Origin, set_column, set_columns
 from penstock.engine.live.groups import GroupState, LayoutState, horizon_us
 from penstock.engine.live.interner import Interner
 from penstock.engine.live.joins import JoinState
-from penstock.engine.live.keyed import FOREVER, Applied, id_hashes
+from penstock.engine.live.keyed import FOREVER, Applied, Records, id_hashes
 from penstock.plan.ir import (
     AsOfPlan,
     ComputePlan,
@@ -44,6 +44,9 @@ __all__ = [
     "reads",
     "relations_of",
 ]
+
+
+FoundKeys = tuple[Records, npt.NDArray[np.uint64]]
 
 
 def inputs_of(relation: RelationPlan) -> tuple[RelationPlan, ...]:
@@ -97,8 +100,9 @@ class Roots:
         return self.names.index(name) + 1
 
 
-READABLE_BATCHES: Final = 32
-"""A read of a committed batch may go on while so many further batches are applied: what it sees is kept so long."""
+READABLE_BATCHES: Final = 31
+"""A read of a committed batch may go on while so many further batches begin; what it sees is kept one batch longer,
+as a batch is applied while the one before it is not yet committed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +128,7 @@ class _Ranks:
     former: int = FOREVER
     known: Int64s | None = None
     rank: Int64s | None = None
-    formers: deque[int] = field(default_factory=lambda: deque(maxlen=READABLE_BATCHES))
+    formers: deque[int] = field(default_factory=lambda: deque(maxlen=READABLE_BATCHES + 1))
 
     @property
     def settled(self) -> int:
@@ -177,7 +181,7 @@ class Flow:
         self.newest_us: dict[str, int] = {}
         self.late_observations = 0
         self._newest_before_us: dict[str, int] = {}
-        self._formers_us: deque[int] = deque(maxlen=READABLE_BATCHES)
+        self._formers_us: deque[int] = deque(maxlen=READABLE_BATCHES + 1)
         self._as_rows = self._read_as_rows()
 
     def advance(
@@ -219,15 +223,16 @@ class Flow:
                 frame = self._joined(relation, frames, interval)
             case GroupPlan():
                 rows = frames[relation.input.fingerprint]
-                self._apply(self.groups[relation.fingerprint], relation.keys, rows, interval, self._cutoff(relation))
+                state = self.groups[relation.fingerprint]
+                found = self._apply(state, relation.keys, rows, interval, self._cutoff(relation))
                 wanted = relation.fingerprint in emit or relation.fingerprint in self._as_rows
                 if wanted and len(rows):
                     late = rows.stands & (rows.t < rows.known - relation.observations_late_us)
                     self.late_observations += int(late.sum())
-                frame = self._featured(relation, rows) if wanted else rows
-        for name, state in self.asofs.items():
-            if state.plan.relation.fingerprint == relation.fingerprint:
-                self._apply(self.asofs[name].state, state.plan.keys, frame, interval, FOREVER)
+                frame = self._featured(relation, rows, found) if wanted else rows
+        for asof in self.asofs.values():
+            if asof.plan.relation.fingerprint == relation.fingerprint:
+                self._apply(asof.state, asof.plan.keys, frame, interval, FOREVER)
         return frame
 
     def _read_as_rows(self) -> set[str]:
@@ -283,13 +288,12 @@ class Flow:
         pairs = zip(lookup.columns, lookup.outputs.columns, strict=True)
         return {output.name: found[column] for column, output in pairs}
 
-    def _featured(self, relation: GroupPlan, rows: Frame) -> Frame:
-        keys = [rows.batch.column(name) for name in relation.keys]
-        found = self.groups[relation.fingerprint].query(keys, rows.t, rows.rank, own=True)
-        batch = rows.batch
-        for name, values in found.columns.items():
-            batch = set_column(batch, f"{relation.name.name}.{name}", values)
-        return rows.with_batch(batch)
+    def _featured(self, relation: GroupPlan, rows: Frame, found_keys: FoundKeys) -> Frame:
+        state = self.groups[relation.fingerprint]
+        found = state.query_found(found_keys, rows.t, rows.rank, own=True)
+        return rows.with_batch(
+            set_columns(rows.batch, {f"{relation.name.name}.{name}": values for name, values in found.columns.items()})
+        )
 
     def _joined(self, relation: JoinPlan, frames: Mapping[str, Frame], interval: Interval) -> Frame:
         state = self.joins[relation.fingerprint]
@@ -304,13 +308,15 @@ class Flow:
             made = _empty_like(observed.batch, relation)
         return self._ranked(made, origin)
 
-    def _apply(self, state: LayoutState, keys: Sequence[str], frame: Frame, interval: Interval, cutoff_us: int) -> None:
-        """Adds the rows of a frame to a state under their keys."""
+    def _apply(
+        self, state: LayoutState, keys: Sequence[str], frame: Frame, interval: Interval, cutoff_us: int
+    ) -> FoundKeys:
+        """Adds the rows of a frame to a state under their keys; where these were found."""
         if not len(frame):
-            return
+            return np.zeros(0, np.uint64), np.zeros(0, np.uint64)
         columns = [frame.batch.column(name) for name in keys]
         keep = frame.stands if not frame.origin.table else np.not_equal(frame.op, OP_DROP)
-        records, _ = state.keyed.find(columns, create=True)
+        records, hashes = state.keyed.find(columns, create=True)
         settled = self.ranks[frame.origin.name].settled
         state.keyed.apply(
             Applied(
@@ -326,6 +332,7 @@ class Flow:
                 settled=settled,
             )
         )
+        return records, hashes
 
     def _cutoff(self, plan: GroupPlan) -> int:
         """Rows of a group before this instant are covered by no query that state must answer.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -11,7 +12,7 @@ import pyarrow as pa
 
 from penstock.semantics.columns import EVENT_TIME, ID, KNOWN_TIME, OFFSET, OP, OP_DELETE, PARTITION
 
-__all__ = ["OP_DROP", "Frame", "Origin", "int64s", "set_column"]
+__all__ = ["OP_DROP", "Frame", "Origin", "int64s", "set_column", "set_columns"]
 
 OP_DROP: Final = 3
 """Inside the job: the version does not pass a filter, and hides what it corrects."""
@@ -106,10 +107,10 @@ def int64s(batch: pa.RecordBatch, name: str) -> Int64s:
 
 def set_column(batch: pa.RecordBatch, name: str, values: pa.Array) -> pa.RecordBatch:
     """The batch with a column replaced, or added at the end."""
-    names, columns = list(batch.schema.names), list(batch.columns)
-    if name in names:
-        columns[names.index(name)] = values
-    else:
-        names.append(name)
-        columns.append(values)
-    return pa.RecordBatch.from_arrays(columns, names=names)
+    return set_columns(batch, {name: values})
+
+
+def set_columns(batch: pa.RecordBatch, values: Mapping[str, pa.Array]) -> pa.RecordBatch:
+    """The batch with columns replaced, or added at the end."""
+    columns = dict(zip(batch.schema.names, batch.columns, strict=True)) | dict(values)
+    return pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))

@@ -18,7 +18,7 @@ from penstock.algebra.program import Mask, compile_program, slow_outputs
 from penstock.algebra.table import Column, Rows
 from penstock.engine.history.slots import flatten, to_arrow
 from penstock.engine.live.interner import Interner
-from penstock.engine.live.keyed import Found, KeyedState, Slots
+from penstock.engine.live.keyed import Found, KeyedState, Records, Slots
 from penstock.plan.expr.types import INT, Type
 from penstock.plan.ir import GroupPlan
 from penstock.semantics.columns import ID
@@ -114,7 +114,13 @@ class LayoutState:
         Args:
             own: the row with t = q and rank a counts, where the layout includes it.
         """
-        records, hashes = self.keyed.find(keys, create=False)
+        return self.query_found(self.keyed.find(keys, create=False), q, a, own=own)
+
+    def query_found(
+        self, found_keys: tuple[Records, npt.NDArray[np.uint64]], q: Int64s, a: Int64s, *, own: bool
+    ) -> Features:
+        """The same of keys that `keyed.find` has found already."""
+        records, hashes = found_keys
         own = own and self.layout.include_self
         calendar = self._calendar(q)
         made = self.keyed.query(records, hashes, q, a, own=own, calendar=calendar)

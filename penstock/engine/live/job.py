@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,16 @@ class Wanted:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class _Unsettled:
+    """A batch that was applied, whose rows are being appended, and which readers do not see yet."""
+
+    number: int
+    frontier_us: int
+    meta: bytes
+    appending: Future[None] | None
+
+
 class LiveJob:
     """Runs a plan on the topics of a log.
 
@@ -138,9 +149,12 @@ class LiveJob:
         self.metrics = Metrics()
         self._stopping = threading.Event()
         self._lease = Lease(self.state_dir)
+        self._appender = ThreadPoolExecutor(1, "append")
+        self._unsettled: _Unsettled | None = None
         try:
             self._open(Wanted.of(plan, serve, emit), name)
         except BaseException:
+            self._appender.shutdown()
             self._lease.close()
             raise
         self.metrics.recovery_s = time.perf_counter() - began_s
@@ -192,6 +206,7 @@ class LiveJob:
                 entry = json.loads(payload)
                 self._run_batch(self._inputs.again(int(entry["frontier_us"]), entry["to"]))
                 self.metrics.replayed += 1
+        self._settle()
         self._look()
 
     def run(self) -> None:
@@ -209,10 +224,16 @@ class LiveJob:
             self.close()
 
     def step(self) -> bool:
-        """Runs one micro-batch if there is one; whether there was."""
+        """Runs one micro-batch if there is one; whether there was.
+
+        Its derived rows may still be on their way into the log then; readers see it when they are there, at the latest
+        after the call that finds nothing.
+        """
         cut = self._inputs.next(self._flow.due_us())
         if cut is not None:
             self._journaled(cut)
+        else:
+            self._settle()
         self._maybe_checkpoint()
         return cut is not None
 
@@ -239,6 +260,7 @@ class LiveJob:
 
     def close(self) -> None:
         """Lets go of everything without finishing anything, as a kill would, but for the open files."""
+        self._appender.shutdown()
         self._checkpointer.close()
         self._journal.close()
         self._arena.close()
@@ -267,18 +289,41 @@ class LiveJob:
         self._look()
 
     def _run_batch(self, cut: Cut) -> int:
-        """One micro-batch: state, derived rows, and then readers see it."""
+        """One micro-batch: state, derived rows, and then readers see it; returns the number of derived rows.
+
+        The rows are appended by a thread while the next batch is applied, which is not appended or committed before
+        this one is: what readers see of it meanwhile is hidden by its ranks.
+        """
         number = self._batch + 1
         self._arena.begin()
         interval = Interval(number, self._applied_us, cut.frontier_us)
         frames = self._flow.advance(cut.rows, interval, self._outputs.fingerprints)
         self._on_step("applied")
-        appended = self._outputs.append(frames, cut.frontier_us)
-        self._on_step("appended")
+        appends = self._outputs.rows(frames, cut.frontier_us)
+        self._settle()
         self._batch, self._applied_us = number, cut.frontier_us
-        self._arena.set_meta(pack_meta(self._facts(), {}))
-        self._arena.commit(number, cut.frontier_us)
-        return appended
+        appending = self._appender.submit(self._outputs.append, appends) if appends else None
+        self._unsettled = _Unsettled(number, cut.frontier_us, pack_meta(self._facts(), {}), appending)
+        if appending is None:
+            self._settle()
+        return sum(append.batch.num_rows for append in appends)
+
+    def _settle(self) -> None:
+        """Waits until the rows of the last batch are appended, and commits it.
+
+        Raises:
+            StoreError: they could not be; nothing is committed from there on.
+        """
+        batch = self._unsettled
+        if batch is None:
+            return
+        if batch.appending is not None:
+            batch.appending.result()
+        self._on_step("appended")
+        self._arena.begin()
+        self._arena.set_meta(batch.meta)
+        self._arena.commit(batch.number, batch.frontier_us)
+        self._unsettled = None
 
     def _facts(self) -> dict[str, Any]:
         return {
@@ -299,6 +344,7 @@ class LiveJob:
             self._begin_checkpoint()
 
     def _begin_checkpoint(self) -> None:
+        self._settle()
         self._lease.check()
         self._arena.begin()
         self._arena.set_meta(pack_meta(self._facts(), self._flow.waiting()))

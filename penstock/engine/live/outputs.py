@@ -76,13 +76,9 @@ class Outputs:
         """Of the relations whose rows are wanted."""
         return frozenset(self._topics)
 
-    def append(self, frames: Mapping[str, Frame], frontier_us: int) -> int:
-        """Appends the rows of an interval, all topics in one commit; returns their number.
-
-        Raises:
-            StoreError: another process took the job over, or the disk refuses.
-        """
-        appends, n = [], 0
+    def rows(self, frames: Mapping[str, Frame], frontier_us: int) -> list[Append]:
+        """What `append` is to append for an interval, with the next sequences."""
+        appends = []
         for fingerprint, (name, relation) in self._topics.items():
             frame = frames[fingerprint]
             if not len(frame):
@@ -102,10 +98,15 @@ class Outputs:
                 )
             )
             self._sequences[name] += 1
-            n += batch.num_rows
-        if appends:
-            self._log.append_all(appends)
-        return n
+        return appends
+
+    def append(self, appends: Sequence[Append]) -> None:
+        """Appends the rows of an interval, all topics in one commit; from any one thread, interval after interval.
+
+        Raises:
+            StoreError: another process took the job over, or the disk refuses.
+        """
+        self._log.append_all(appends)
 
 
 Place = tuple[int, ...]
