@@ -15,6 +15,7 @@ from penstock.errors import DefinitionError, Location
 __all__ = [
     "AsOf",
     "Computed",
+    "Derived",
     "Enriched",
     "Filtered",
     "Group",
@@ -22,6 +23,7 @@ __all__ = [
     "Joined",
     "Lookup",
     "Relation",
+    "Selectable",
     "Selection",
     "TwoHop",
 ]
@@ -96,42 +98,44 @@ class Relation:
         return Enriched(self, lookup if isinstance(lookup, Lookup) else lookup.lookup(), at=here())
 
 
+class Selectable(Relation):
+    """A relation of which some columns can be what a view reads from its request."""
+
+    def __getitem__(self, columns: str | tuple[str, ...]) -> Selection:
+        return Selection(self, (columns,) if isinstance(columns, str) else columns, here())
+
+
+class Derived(Selectable):
+    """A relation that keeps the name of the one it is made from."""
+
+    input: Relation
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        """The name of the stream it comes from."""
+        return self.input.name
+
+
 @dataclass(frozen=True, eq=False)
-class Filtered(Relation):
+class Filtered(Derived):
     """Rows of `input` where `condition` is true."""
 
     input: Relation
     condition: str
     at: Location | None = field(default=None, repr=False)
 
-    @property
-    def name(self) -> str:  # type: ignore[override]
-        """The name of the stream it comes from."""
-        return self.input.name
-
-    def __getitem__(self, columns: str | tuple[str, ...]) -> Selection:
-        return _select(self, columns)
-
 
 @dataclass(frozen=True, eq=False)
-class Computed(Relation):
+class Computed(Derived):
     """Rows of `input` with further columns."""
 
     input: Relation
     columns: Pairs
     at: Location | None = field(default=None, repr=False)
 
-    @property
-    def name(self) -> str:  # type: ignore[override]
-        """The name of the stream it comes from."""
-        return self.input.name
-
-    def __getitem__(self, columns: str | tuple[str, ...]) -> Selection:
-        return _select(self, columns)
-
 
 @dataclass(frozen=True, eq=False)
-class Joined(Relation):
+class Joined(Selectable):
     """Observations with their folded outcomes; all durations in microseconds."""
 
     name: str
@@ -144,25 +148,14 @@ class Joined(Relation):
     emit: str
     at: Location | None = field(default=None, repr=False)
 
-    def __getitem__(self, columns: str | tuple[str, ...]) -> Selection:
-        return _select(self, columns)
-
 
 @dataclass(frozen=True, eq=False)
-class Enriched(Relation):
+class Enriched(Derived):
     """Rows of `input` with the columns of a lookup at (q = t, a = the row's own position)."""
 
     input: Relation
     lookup: Lookup
     at: Location | None = field(default=None, repr=False)
-
-    @property
-    def name(self) -> str:  # type: ignore[override]
-        """The name of the stream it comes from."""
-        return self.input.name
-
-    def __getitem__(self, columns: str | tuple[str, ...]) -> Selection:
-        return _select(self, columns)
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,10 +165,6 @@ class Selection:
     relation: Relation
     columns: tuple[str, ...]
     at: Location | None = field(default=None, repr=False)
-
-
-def _select(relation: Relation, columns: str | tuple[str, ...]) -> Selection:
-    return Selection(relation, (columns,) if isinstance(columns, str) else columns, here())
 
 
 @dataclass(frozen=True, eq=False)

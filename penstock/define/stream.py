@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from penstock.define.entity import Entity
-from penstock.define.relation import AsOf, Lookup, Relation, Selection
+from penstock.define.relation import AsOf, Lookup, Relation, Selectable
 from penstock.define.source import Source, http
 from penstock.define.values import check_name, duration_us, here
 from penstock.errors import DefinitionError, Location
@@ -18,7 +18,7 @@ Schema = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, eq=False)
-class Stream(Relation):
+class Stream(Selectable):
     """Events in time.
 
     Attributes:
@@ -48,9 +48,6 @@ class Stream(Relation):
     clock: str = "live"
     schema: Schema | None = None
     at: Location | None = field(default=None, repr=False)
-
-    def __getitem__(self, columns: str | tuple[str, ...]) -> Selection:
-        return Selection(self, (columns,) if isinstance(columns, str) else columns, here())
 
 
 @dataclass(frozen=True, eq=False)
