@@ -220,7 +220,7 @@ def live(
         "rows in": metrics.rows_in,
         "rows out": metrics.rows_out,
         "batches": metrics.batches,
-        "known until": instant_text(metrics.frontier_us),
+        "known until": instant_text(metrics.frontier_us) if metrics.rows_in else None,
         "state MB": round(metrics.state_bytes / 1e6, 1),
         "rows/s in batches": round(metrics.rows_in / metrics.batch_s) if metrics.batch_s else 0,
     }

@@ -159,6 +159,12 @@ def test_csv_line_of_another_width_is_told_with_its_line(tmp_path: Path) -> None
         rows_of(tmp_path)
 
 
+def test_bytes_that_are_no_text_are_told(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(b"PK\x03\x04\r\x00\x01\rx\x00\n" * 20)
+    with pytest.raises(DataError, match=r"a\.csv"):
+        rows_of(tmp_path)
+
+
 def test_csv_value_of_another_type_is_told_with_its_line(tmp_path: Path) -> None:
     lines = ["a,b", *(f"{i},x" for i in range(300_000)), "oops,x"]
     (tmp_path / "a.csv").write_text("\n".join(lines))

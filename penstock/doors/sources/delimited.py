@@ -90,8 +90,16 @@ def _dialect(head: bytes, path: str) -> _Dialect:
     lines = text.splitlines()[:50]
     if not lines or not lines[0].strip():
         raise DataError("a CSV file starts with a header", found="an empty file", remedy="write one", where=path)
-    separator = _separator(lines)
-    names = next(csv.reader([_logical_line(text)], delimiter=separator))
+    try:
+        separator = _separator(lines)
+        names = next(csv.reader([_logical_line(text)], delimiter=separator))
+    except csv.Error as error:
+        raise DataError(
+            "a CSV file is lines of text",
+            found=f"{error}; it begins with {head[:16]!r}",
+            remedy="name a text file, or say its format: files(path, format=...)",
+            where=path,
+        ) from error
     names = [name.strip() or f"column_{i}" for i, name in enumerate(names)]
     twice = [name for name, n in Counter(names).items() if n > 1]
     if twice:
