@@ -56,6 +56,29 @@ def test_a_job_runs_until_it_is_stopped_and_goes_on_where_it_was(tmp_path: Path)
         again.close()
 
 
+def test_readers_see_a_batch_when_its_rows_are_in_the_log_and_the_next_is_applied_meanwhile(tmp_path: Path) -> None:
+    planned, clock = counted("1min"), ReplayClock(1_000)
+    seen: list[tuple[str, int, int]] = []
+
+    def look(step: str) -> None:
+        if step in ("applied", "appended"):
+            seen.append((step, log.topic("g").end().offsets[0], job._arena.batch))
+
+    with EmbeddedLog.open(tmp_path / "log", clock=clock, durability="process") as log:
+        for n in range(4):
+            append(log, planned, 900 + n)
+            clock.advance_to(2_000 + n)
+        small = Options(max_rows=3, memory_dir=tmp_path, reserve_bytes=1 << 28)
+        job = LiveJob(planned, log, tmp_path / "state", clock, emit=("g",), options=small, on_step=look)
+        job.drain()
+        assert [step for step, _, _ in seen] == ["applied", *["applied", "appended"] * 3, "appended"]
+        assert all(rows >= 3 * batch for _, rows, batch in seen)
+        appended = [(rows, batch) for step, rows, batch in seen if step == "appended"]
+        assert appended == [(3 * (n + 1), n) for n in range(4)]
+        assert (job._arena.batch, job.metrics.rows_out) == (4, 12)
+        job.close()
+
+
 def test_a_state_directory_is_of_one_version_and_one_process(tmp_path: Path) -> None:
     planned, clock = counted("1min"), ReplayClock(1_000)
     with EmbeddedLog.open(tmp_path / "log", clock=clock, durability="process") as log:
