@@ -41,9 +41,11 @@ class MemoryExchange:
 def _split(table: pa.Table, keys: Sequence[str], parts: int) -> Iterator[tuple[int, pa.Table]]:
     """The rows of a table by partition; partitions without rows are left out."""
     hashes = key_hashes([column(table, key) for key in keys])
-    part = ((hashes >> np.uint64(20)) % np.uint64(parts)).astype(np.uint16)
+    hashes >>= np.uint64(20)
+    hashes %= np.uint64(parts)
+    part = hashes.astype(np.uint16)
     order = np.argsort(part, kind="stable")
-    edges = np.searchsorted(part[order], np.arange(parts + 1))
+    edges = np.concatenate([[0], np.cumsum(np.bincount(part, minlength=parts))])
     table = taken_table(table, order)
     for i in range(parts):
         if edges[i + 1] > edges[i]:
