@@ -32,10 +32,9 @@ def arguments(proposal: Proposal) -> dict[str, str]:
 
 
 def shared(folder: str) -> Path:
-    for root in (DATA, Path("/work/shared/data")):
-        if (root / folder).exists():
-            return root / folder
-    pytest.skip(f"{folder} is not here")
+    if not (DATA / folder).exists():
+        pytest.skip(f"the data set {folder} is not beside the checkout")
+    return DATA / folder
 
 
 def test_flights_are_read_as_streams_and_tables(tmp_path: Path) -> None:
