@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import typer
 
@@ -39,9 +39,14 @@ app.add_typer(features.app, name="features")
 app.add_typer(lake.app, name="lake")
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Runs a command. Exit codes: 0 done, 1 refused, 2 wrong usage, 130 stopped by Ctrl-C."""
-    sys.exit(_run(sys.argv[1:] if arguments is None else arguments))
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Runs a command and ends the process. Exit codes: 0 done, 1 refused, 2 wrong usage, 130 stopped by Ctrl-C."""
+    code = _run(sys.argv[1:] if arguments is None else arguments)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Arrow's threads may still read ahead in a file that nobody reads on; taken down in the usual order, the process is
+    # now and then aborted over them after its work is done.
+    os._exit(code)
 
 
 def _run(arguments: list[str]) -> int:

@@ -176,15 +176,12 @@ def _days_text(us: int) -> str:
 
 
 def state_text(group: GroupPlan) -> str:
-    """How a group's state is held, for how long, and its size: rows, folded into tiles where every window has steps."""
+    """For how long a group's state holds rows, and their size."""
     widths = {SlotKind.BOOL: 1, SlotKind.DECIMAL: 16}
     row_bytes = 24 + sum(widths.get(slot.kind, 8) for slot in group.layout.slots)
     spans = [_span_us(window) for window in group.layout.windows]
     kept = "for ever" if None in spans else f"{format_duration(max(s for s in spans if s is not None))}"
-    hops = [w.hop_us for w in group.layout.windows if w.kind is WindowKind.TIME]
-    tiled = bool(hops) and all(hops) and len(hops) == len(group.layout.windows)
-    form = f"rows, folded into tiles of {format_duration(min(hops))}" if tiled else "rows"
-    return f"{form}, kept {kept}; about {row_bytes} B a row"
+    return f"rows, kept {kept}; about {row_bytes} B a row"
 
 
 def _span_us(window: Window) -> int | None:
