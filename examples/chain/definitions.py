@@ -55,7 +55,7 @@ merchants = ps.table(
     schema={"merchant_id": "int", "dt": "date", "usual_amount": "float?", "payments_30d": "int"},
 )
 
-# the batch stage: `penstock features backfill merchant_profile --all-keys` writes a day of `merchants`
+# the batch stage: `nightly.py` asks this for every merchant and writes a day of `merchants`
 merchant_profile = (
     payments.by(merchant).over("30d").features("merchant_profile", usual=mean("amount"), payments=count())
 )

