@@ -12,7 +12,21 @@ import penstock
 
 ROOT = Path(__file__).parents[1]
 SNAPSHOTS = ROOT / "tests" / "snapshots"
-HEAVY = {"pyarrow", "numpy", "duckdb", "sqlglot", "pandas", "polars", "deltalake", "sqlalchemy", "starlette", "lmdb"}
+HEAVY = {
+    "pyarrow",
+    "numpy",
+    "duckdb",
+    "sqlglot",
+    "pydantic",
+    "fastapi",
+    "yaml",
+    "pandas",
+    "polars",
+    "deltalake",
+    "sqlalchemy",
+    "starlette",
+    "lmdb",
+}
 
 
 def _compare(name: str, lines: list[str]) -> None:

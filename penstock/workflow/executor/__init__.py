@@ -1,0 +1,1 @@
+"""Where tasks run: an interface, and workers on this machine."""
