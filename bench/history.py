@@ -159,7 +159,6 @@ def main() -> None:
             )
             peers[name] = Peer(cost["version"], round(args.n / cost["cpu_s"]), compared, not wrong, note)
         shown = {
-            "events_per_cpu_s": round(figure),
             "cpu_s": round(mine["cpu_s"], 3),
             "wall_s": round(mine["wall_s"], 3),
             "peak_mib": mine["peak_bytes"] >> 20,
@@ -169,7 +168,7 @@ def main() -> None:
         }
         cut = "as occurred" if args.as_occurred else "a = q"
         mode = f"{args.keys} keys, {cut}, {args.threads} thread(s), from Parquet to Parquet; peers as occurred"
-        last_line("history", shown, peers, figure, mode)
+        last_line("history", round(figure), "events per CPU-second", shown, peers, mode=mode)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from bench.report import Peer, last_line
+
 BATCH = 100
 DEFINITIONS = """
 import penstock as ps
@@ -178,38 +180,21 @@ def peer(connections: int, seconds: float) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--connections", type=int, default=8)
     args = parser.parse_args()
     plain, ided = ours(args.connections, args.seconds, False), ours(args.connections, args.seconds, True)
     other = peer(args.connections, args.seconds)
-    for name, found in (("penstock", plain), ("penstock, with event ids", ided), ("starlette + sqlite", other)):
-        print(f"{name:28}", "  ".join(f"{k} {v:,}" for k, v in found.items()))
     import starlette
 
     version = f"starlette {starlette.__version__}, sqlite {sqlite3.sqlite_version}"
-    peers = {
-        "starlette+sqlite": {
-            "version": version,
-            "figure": other["events_per_s"],
-            "rows_compared": other["rows"],
-            "equal": True,
-        }
-    }
-    print(
-        json.dumps(
-            {
-                "bench": "ingest",
-                "mode": "durable: answered after fdatasync (ours), WAL synchronous=FULL (peer)",
-                "unit": "events/s in batches of 100",
-                "ours": plain,
-                "ours_with_ids": ided,
-                "peers": peers,
-                "ratio": round(plain["events_per_s"] / other["events_per_s"], 2),
-            }
-        )
-    )
+    note = ", ".join(f"{name} {value:,}" for name, value in other.items())
+    # `equal`: every row that was acknowledged lies in the store, here and there (asserted above)
+    peers = {"starlette+sqlite": Peer(version, other["events_per_s"], int(other["rows"]), True, note)}
+    mode = "durable: answered after fdatasync (ours), after a synced WAL commit (starlette+sqlite)"
+    shown = {"without_ids": plain, "with_ids": ided, "connections": args.connections}
+    last_line("ingest", plain["events_per_s"], f"events/s in batches of {BATCH}", shown, peers, mode=mode)
 
 
 if __name__ == "__main__":

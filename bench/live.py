@@ -26,7 +26,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import penstock.define as ps
-from bench.live_peers import BYTEWAX, SCHEMA, bytewax_python
+from bench.environments import ROOT, python_with, why_not
+from bench.live_peers import BYTEWAX, SCHEMA
 from bench.report import Meter, Peer, last_line
 from bench.workload import WINDOWS, Workload, write
 from penstock.clock import WallClock
@@ -41,7 +42,6 @@ from penstock.store.log.interface import Append, TopicConfig
 COMMIT_ROWS = 10_000
 CORRECTED = 0.01
 TOLERANCE = 1e-9
-ROOT = Path(__file__).parents[1]
 
 
 def definitions(keys: str, ids: bool = False) -> Plan:
@@ -145,13 +145,11 @@ def peer(name: str, events: Path, rows: pa.Table) -> Peer:
     """A peer on the same events in a process of its own, its rows against ours; or why it could not run."""
     answers = events.with_name(f"{name}.out")
     try:
-        python = str(bytewax_python(ROOT / ".bench" / f"bytewax-{BYTEWAX}")) if name == "bytewax" else sys.executable
+        python = str(python_with(*BYTEWAX)) if name == "bytewax" else sys.executable
         command = [python, "-m", "bench.live_peers", name, str(events), str(answers)]
         done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=480)
     except (OSError, subprocess.SubprocessError) as failure:
-        said = getattr(failure, "stderr", None) or ""
-        last = str(said).strip().splitlines()[-1:]
-        return Peer(BYTEWAX if name == "bytewax" else "", 0.0, note="; ".join([f"did not run: {failure}", *last]))
+        return Peer(BYTEWAX[0] if name == "bytewax" else name, None, note=why_not(failure))
     cost: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     found = pa.ipc.open_file(answers).read_all() if name == "bytewax" else pq.read_table(answers)
     compared, wrong = compare(rows, found.sort_by("number"))
@@ -276,7 +274,8 @@ def main() -> None:
         mode += "; bytewax: recovery snapshots every 5 s and at the end, its output not synced"
     if "polars" in peers:
         mode += "; polars: in memory"
-    last_line("live", ours, peers, with_rows["events_per_cpu_s_with_checkpoint"], mode)
+    figure = with_rows["events_per_cpu_s_with_checkpoint"]
+    last_line("live", figure, "events per CPU-second, a row out for each", ours, peers, mode=mode)
 
 
 if __name__ == "__main__":

@@ -10,8 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import subprocess
-import sys
 import tempfile
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
@@ -26,31 +24,15 @@ import pyarrow.parquet as pq
 from bench.report import Meter
 from bench.workload import WINDOWS
 
-__all__ = ["PEERS", "bytewax_python"]
+__all__ = ["BYTEWAX", "PEERS", "Windows"]
 
-BYTEWAX = "0.21.1"
+BYTEWAX = ("bytewax", ("bytewax==0.21.1", f"pyarrow=={pa.__version__}", "numpy"))
 BATCH_ROWS = 10_000
 MEASURES = ("count", "sum", "mean", "min", "max", "std")
 SCHEMA = pa.schema(
     [("number", pa.int64())]
     + [(f"{m}_{w}", pa.float64() if m in ("mean", "std") else pa.int64()) for w in WINDOWS for m in MEASURES]
 )
-
-
-def bytewax_python(folder: Path, limit_s: float = 180.0) -> Path:
-    """The interpreter of an environment with Bytewax, made if it is not there.
-
-    Raises:
-        OSError, subprocess.SubprocessError: it could not be made within the limit.
-    """
-    python = folder / "bin" / "python"
-    if not (folder / "complete").exists():
-        subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True, timeout=limit_s)
-        wanted = [f"bytewax=={BYTEWAX}", f"pyarrow=={pa.__version__}", "numpy"]
-        command = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check", "--only-binary=:all:"]
-        subprocess.run([*command, *wanted], check=True, timeout=limit_s, stderr=subprocess.PIPE, text=True)
-        (folder / "complete").touch()
-    return python
 
 
 class Windows:

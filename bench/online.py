@@ -1,21 +1,19 @@
-"""Online reads of 30 numbers by one key and by 100, in the live job's process and from another, beside Redis.
+"""Online reads of 30 numbers by one key and by 100, in the live job's process and from another, beside three peers.
 
-`python -m bench.online [--n 100000] [--reads 3000]`. State: workload W's 30 windows of one measure each, read back over
-the public API. Redis holds the same values, made by us beforehand, as hashes read by HMGET over a unix socket: it does
-no windows. The figure is the median of microseconds of one read of one key from another process.
+`python -m bench.online [--n 100000] [--reads 3000] [--at-once 1|100] [--peers redis,duckdb,feast]`. State: workload W's
+30 windows of one measure each, read back over the public API. The peers (`bench.online_peers`) answer the same values
+for the same keys; all are compared. The figure is the median of microseconds of one read, of one key or of 100, from
+another process than the live job's.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import shutil
-import socket
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from bench.environments import ROOT, python_with, why_not
+from bench.online_peers import AT_ONCE, FEAST, KEY, timed
 from bench.report import Peer, last_line
 from bench.workload import WINDOWS, Workload, write
 from penstock import define as ps
@@ -34,6 +34,8 @@ from penstock.plan import plan
 from penstock.plan.ir import Plan, SourcePlan
 from penstock.store.log import Log, TopicConfig
 
+TOLERANCE = 1e-9
+SHOWN = {1: "one", AT_ONCE: "hundred"}
 SCHEMA = {"user_id": "int", "happened_at": "instant", "known_at": "instant", "amount": "int", "category": "int"}
 
 
@@ -48,8 +50,8 @@ def definitions() -> Plan:
     return plan(Definitions.of(wide))
 
 
-def fill(folder: Path, planned: Plan, n: int) -> tuple[LiveJob, Any, int, np.ndarray[Any, Any]]:
-    """Runs workload W into a live job; the job, its log, the last known time, and the keys by how often they come."""
+def fill(folder: Path, planned: Plan, n: int) -> tuple[LiveJob, Any, int, Path]:
+    """Runs workload W into a live job; the job, its log, the last known time, and the file of the events."""
     events, _ = write(folder, Workload(n, 1, "int", users=min(100_000, n // 10)))
     table = pq.read_table(events)
     source = next(s for s in planned.relations.values() if isinstance(s, SourcePlan))
@@ -61,20 +63,7 @@ def fill(folder: Path, planned: Plan, n: int) -> tuple[LiveJob, Any, int, np.nda
         topic.append(batch)
     job = LiveJob(planned, log, folder / "state", ReplayClock(0), options=Options(memory_dir=folder))
     job.drain()
-    keys = table.column("user_id").to_numpy()
-    return job, log, int(k.to_numpy().max()), keys
-
-
-def timed(call: Callable[[Any], Any], arguments: Sequence[Any]) -> dict[str, float]:
-    """Median and 99th percentile of microseconds."""
-    for argument in arguments[:100]:
-        call(argument)
-    took = []
-    for argument in arguments:
-        began = time.perf_counter_ns()
-        call(argument)
-        took.append(time.perf_counter_ns() - began)
-    return {"p50_us": float(np.percentile(took, 50)) / 1e3, "p99_us": float(np.percentile(took, 99)) / 1e3}
+    return job, log, int(k.to_numpy().max()), events
 
 
 def measure(folder: Path, keys: Sequence[int], now_us: int) -> dict[str, dict[str, float]]:
@@ -93,66 +82,51 @@ def measure(folder: Path, keys: Sequence[int], now_us: int) -> dict[str, dict[st
     return found
 
 
-def redis(folder: Path, keys: Sequence[int], now_us: int) -> Peer | str:
-    """The same values out of Redis, or why not."""
-    server = shutil.which("redis-server")
-    if server is None:
-        return "redis-server is not installed"
-    path = str(folder / "redis.sock")
-    command = [server, "--port", "0", "--unixsocket", path, "--save", "", "--dir", str(folder)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as running:
-        try:
-            return _redis(path, folder, keys, now_us)
-        finally:
-            running.terminate()
-
-
-def _redis(path: str, folder: Path, keys: Sequence[int], now_us: int) -> Peer:
-    until = time.monotonic() + 10
-    while not Path(path).exists() and time.monotonic() < until:
-        time.sleep(0.05)
+def answers(folder: Path, keys: Sequence[int], now_us: int) -> pa.Table:
+    """The values of the keys, for the peers to hold and to be compared with."""
     online = Online(definitions(), folder / "state", ReplayClock(now_us))
-    table = online.group("wide", sorted(set(keys)))
-    rows = dict(zip(sorted(set(keys)), table.rows(), strict=True))
+    table = online.group("wide", keys).table()
     online.close()
-    names = list(table.columns)
-    with socket.socket(socket.AF_UNIX) as server:
-        server.connect(path)
-        file = server.makefile("rb")
+    return table.add_column(0, KEY, pa.array(keys))
 
-        def reply() -> Any:
-            line = file.readline()
-            kind, rest = line[:1], line[1:-2]
-            if kind == b"*":
-                return [reply() for _ in range(int(rest))]
-            if kind == b"$":
-                return None if rest == b"-1" else file.read(int(rest) + 2)[:-2]
-            return rest
 
-        def ask(*parts: str) -> Any:
-            data = b"".join(b"$%d\r\n%s\r\n" % (len(p.encode()), p.encode()) for p in parts)
-            server.sendall(b"*%d\r\n" % len(parts) + data)
-            return reply()
+def peer(name: str, paths: dict[str, Path], now_us: int, at_once: int) -> Peer:
+    """A peer's reads, in a process of its own, its answers beside ours; or why it could not run."""
+    out = paths["values"].with_name(f"{name}.parquet")
+    try:
+        python = str(python_with(*FEAST)) if name == "feast" else sys.executable
+        given = [str(paths[what]) for what in ("values", "events", "keys")]
+        command = [python, "-W", "ignore", "-m", "bench.online_peers", name, *given, str(out), "--now-us", str(now_us)]
+        done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=300)
+    except (OSError, subprocess.SubprocessError) as failure:
+        return Peer(" ".join(FEAST[1]) if name == "feast" else "", None, note=why_not(failure))
+    found = json.loads(done.stdout.strip().splitlines()[-1])
+    compared, wrong = compare(pq.read_table(paths["values"]), pq.read_table(out))
+    note = ", ".join(
+        f"{what} {found[what]['p50_us']:.1f} us (p99 {found[what]['p99_us']:.1f})" for what in SHOWN.values()
+    )
+    figure = round(found[SHOWN[at_once]]["p50_us"], 1)
+    return Peer(found["version"], figure, compared, not wrong, note + "".join(f"; {name} differs" for name in wrong))
 
-        version = next(x for x in ask("INFO", "server").decode().split() if x.startswith("redis_version"))
-        for key, row in rows.items():
-            ask("HSET", f"u{key}", *(text for n in names for text in (n, "" if row[n] is None else repr(row[n]))))
 
-        def get(key: int) -> list[float | None]:
-            return [float(v) if v else None for v in ask("HMGET", f"u{key}", *names)]
-
-        equal = all(
-            get(key) == [None if v is None else float(v) for v in rows[key].values()] for key in list(rows)[:200]
-        )
-        took = timed(get, keys)
-    return Peer(version.partition(":")[2], took["p50_us"], min(len(rows), 200), equal, note=json.dumps(took))
+def compare(values: pa.Table, found: pa.Table) -> tuple[int, list[str]]:
+    """How many keys were compared, and the columns of which some answer differs beyond the tolerance."""
+    mine = values.join(found.select([KEY]), KEY, join_type="inner").sort_by(KEY)
+    other, wrong = found.sort_by(KEY), []
+    for name in found.column_names:
+        a, b = (table[name].to_numpy().astype(np.float64) for table in (mine, other))
+        same = (np.isnan(a) & np.isnan(b)) | (np.abs(a - b) <= TOLERANCE * np.maximum(np.abs(a), np.abs(b)))
+        wrong += [] if same.all() else [name]
+    return mine.num_rows, wrong
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--n", type=int, default=100_000)
     parser.add_argument("--reads", type=int, default=3_000)
-    parser.add_argument("--child", nargs=2, metavar=("FOLDER", "NOW"))
+    parser.add_argument("--at-once", type=int, choices=tuple(SHOWN), default=1, help="the figure's keys in one read")
+    parser.add_argument("--peers", default="redis,duckdb,feast", help="names with commas between; empty for none")
+    parser.add_argument("--child", nargs=2, metavar=("FOLDER", "NOW"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:
         keys = json.loads(sys.stdin.read())
@@ -160,20 +134,24 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory(dir="/dev/shm") as name:
         folder = Path(name)
-        job, log, now_us, all_keys = fill(folder, definitions(), args.n)
+        job, log, now_us, events = fill(folder, definitions(), args.n)
+        all_keys = pq.read_table(events, columns=[KEY])[KEY].to_numpy()
         keys = np.random.default_rng(1).choice(all_keys, args.reads).tolist()
         same = measure(folder, keys, now_us)
         command = [sys.executable, "-m", "bench.online", "--child", str(folder), str(now_us)]
         done = subprocess.run(command, input=json.dumps(keys), capture_output=True, text=True, check=True)
         other = json.loads(done.stdout.splitlines()[-1])
-        peer = redis(folder, keys[:1_000], now_us)
+        paths = {"values": folder / "values.parquet", "events": events, "keys": folder / "keys.json"}
+        pq.write_table(answers(folder, sorted(set(keys)), now_us), paths["values"])
+        paths["keys"].write_text(json.dumps(keys))
+        peers = {each: peer(each, paths, now_us, args.at_once) for each in args.peers.split(",") if each}
         job.close()
         log.close()
-    peers = {"redis": peer} if isinstance(peer, Peer) else {}
     ours = {"same_process": same, "other_process": other, "events": args.n, "values": 30}
-    if not peers:
-        ours["redis"] = peer
-    last_line("online", ours, peers, other["one"]["p50_us"], "state in shared memory", more_is_better=False)
+    figure, unit = round(other[SHOWN[args.at_once]]["p50_us"], 1), f"us of a read of {args.at_once} x 30 values"
+    mode = "live state in shared memory, checkpoints on disk; redis: in memory, not saved; duckdb: in memory; "
+    mode += "feast: its default SQLite online store"
+    last_line("online", figure, unit, ours, peers, mode=mode, more_is_better=False)
 
 
 if __name__ == "__main__":

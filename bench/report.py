@@ -7,7 +7,7 @@ import resource
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 __all__ = ["Cost", "Meter", "Peer", "last_line"]
 
@@ -45,36 +45,52 @@ def peak_bytes() -> int:
 
 @dataclass(frozen=True)
 class Peer:
-    """A peer's run: its version, its figure in our unit, how many rows were compared and how many of them agree."""
+    """A peer's run.
+
+    Attributes:
+        figure: in our unit; None where it did not run.
+        rows_compared: with our answers. equal: whether all of them agree, None where nothing was compared.
+        note: what else is to be said of it; of one that did not run, why.
+    """
 
     version: str
-    figure: float
+    figure: float | None
     rows_compared: int = 0
     equal: bool | None = None
     note: str = ""
 
+    def shown(self) -> dict[str, object]:
+        """As the last line has it."""
+        ran = {"version": self.version, "figure": self.figure, "rows_compared": self.rows_compared, "equal": self.equal}
+        return {**ran} if self.figure is not None else {**ran, "why": self.note}
+
 
 def last_line(
     bench: str,
+    figure: float,
+    unit: str,
     ours: Mapping[str, object],
     peers: Mapping[str, Peer],
-    figure: float,
-    mode: str,
     *,
+    mode: str,
     more_is_better: bool = True,
 ) -> str:
-    """Prints the last line and returns it. The ratio is ours against the fastest peer; above 1 we are ahead."""
-    best = (max if more_is_better else min)((p.figure for p in peers.values()), default=None)
-    ratio = None if not best or not figure else round(figure / best if more_is_better else best / figure, 3)
-    text = json.dumps(
-        {
-            "bench": bench,
-            "ours": dict(ours),
-            "peers": {k: asdict(v) for k, v in peers.items()},
-            "ratio": ratio,
-            "mode": mode,
-        }
-    )
+    """Prints a line for each peer's note, then the last line, and returns that.
+
+    Args:
+        figure: ours, in `unit`; `ours` is what else was measured.
+        mode: how durable what was measured is, and what else the figures rest on.
+
+    The ratio is ours against the fastest peer; above 1 we are ahead.
+    """
+    for name, peer in peers.items():
+        sys.stdout.write(f"{name} {peer.version}: {peer.note}\n")
+    ran = [peer.figure for peer in peers.values() if peer.figure is not None]
+    best = (max if more_is_better else min)(ran, default=None)
+    ratio = None if best is None else round(figure / best if more_is_better else best / figure, 3)
+    shown = {name: peer.shown() for name, peer in peers.items()}
+    measured = {"figure": figure, "unit": unit, **ours}
+    text = json.dumps({"bench": bench, "ours": measured, "peers": shown, "ratio": ratio, "mode": mode})
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
     return text
