@@ -18,6 +18,7 @@ __all__ = [
     "PlanError",
     "PlanErrors",
     "StoreError",
+    "WorkflowError",
     "nearest",
 ]
 
@@ -147,3 +148,9 @@ class DoorError(PenstockError):
     """A source, the HTTP door or the command line was given something it cannot take."""
 
     code = "PS700"
+
+
+class WorkflowError(PenstockError):
+    """A workflow, a run or a task cannot be what was asked: an unknown node, a wrong type, an illegal move."""
+
+    code = "PS800"
