@@ -219,6 +219,7 @@ def live(
     shown = {
         "rows in": metrics.rows_in,
         "rows out": metrics.rows_out,
+        "from the lake": metrics.lake_rows,
         "batches": metrics.batches,
         "known until": instant_text(metrics.frontier_us) if metrics.rows_in else None,
         "state MB": round(metrics.state_bytes / 1e6, 1),

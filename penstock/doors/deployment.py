@@ -188,7 +188,7 @@ class Deployment:
         wanted = Wanted.of(self.plan, serve, emit).fingerprint()
         folder = self.state / "live" / wanted[:16]
         folder.mkdir(parents=True, exist_ok=True)
-        job = LiveJob(self.plan, self.log, folder, self.clock, serve=serve, emit=emit)
+        job = LiveJob(self.plan, self.log, folder, self.clock, serve=serve, emit=emit, lake=lambda: self.lake)
         part = self._newest_job.with_suffix(".tmp")
         part.write_text(folder.name)
         part.replace(self._newest_job)

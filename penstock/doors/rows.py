@@ -14,6 +14,7 @@ from penstock.errors import DoorError
 from penstock.names import fingerprint
 from penstock.plan.ir import SourcePlan
 from penstock.semantics.columns import KNOWN_TIME
+from penstock.store.lake.whole import WholeTopic
 
 __all__ = ["raw_batches", "resolver_for"]
 
@@ -36,7 +37,7 @@ def _resolve(deployment: Deployment, source: SourcePlan) -> Rows:
     if deployment.has_log and str(source.name) in deployment.log.topics():
         topic = deployment.log.topic(source.name)
         if any(topic.end().offsets) or source.source.kind == "http":
-            return LogRows(topic)
+            return LogRows(WholeTopic(topic, lambda: deployment.lake))
     plugin, options = open_source(source.source, deployment.root, source.schema.arrow)
     if plugin.pushed:
         raise DoorError(

@@ -14,6 +14,7 @@ from penstock.names import fingerprint
 from penstock.plan.ir import SourcePlan
 from penstock.semantics.columns import KNOWN_TIME, OFFSET, is_system_column
 from penstock.store.lake.interface import Lake
+from penstock.store.lake.whole import WholeTopic
 from penstock.store.log.interface import Position, Topic
 
 __all__ = ["ArrowRows", "BatchRows", "LakeRows", "LogRows", "ParquetRows", "Resolver", "Rows", "resolver_of"]
@@ -168,7 +169,7 @@ class LogRows:
 
     taken = True
 
-    def __init__(self, topic: Topic, end: Position | None = None) -> None:
+    def __init__(self, topic: Topic | WholeTopic, end: Position | None = None) -> None:
         self.topic, self.start, self.end = topic, topic.start(), end or topic.end()
 
     def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:

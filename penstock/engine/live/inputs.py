@@ -11,9 +11,12 @@ import pyarrow as pa
 
 from penstock.errors import EngineError
 from penstock.semantics.columns import KNOWN_TIME, OFFSET, PARTITION
+from penstock.store.lake.whole import WholeTopic
 from penstock.store.log.interface import Position, Topic
 
-__all__ = ["Cut", "Inputs"]
+__all__ = ["Cut", "InputTopic", "Inputs"]
+
+InputTopic = Topic | WholeTopic
 
 _NEVER_US = -(2**62)  # room below it for windows
 
@@ -42,7 +45,7 @@ class Cut:
 class _Lane:
     """One partition: what was read of it and not yet taken."""
 
-    topic: Topic
+    topic: InputTopic
     partition: int
     taken: int
     read_to: int
@@ -110,11 +113,11 @@ class Inputs:
 
     Args:
         topics: by name of the source.
-        start: by name, the offset to go on from in each partition; the oldest retained where it is missing.
+        start: by name, the offset to go on from in each partition; the oldest there is where it is missing.
         max_rows: of an interval, if the rows of one commit are not more.
     """
 
-    def __init__(self, topics: Mapping[str, Topic], start: Mapping[str, Sequence[int]], max_rows: int) -> None:
+    def __init__(self, topics: Mapping[str, InputTopic], start: Mapping[str, Sequence[int]], max_rows: int) -> None:
         self.topics, self.max_rows = dict(topics), max_rows
         self._lanes: dict[str, list[_Lane]] = {}
         for name, topic in self.topics.items():
@@ -140,6 +143,10 @@ class Inputs:
             for name, lanes in self._lanes.items()
             for lane, end in zip(lanes, self.topics[name].end().offsets, strict=True)
         )
+
+    def lake_rows(self) -> int:
+        """Rows that the log no longer had and the lake gave."""
+        return sum(topic.lake_rows for topic in self.topics.values() if isinstance(topic, WholeTopic))
 
     def next(self, due_us: int | None) -> Cut | None:
         """The rows of the next interval; None where there is nothing to do yet.
@@ -195,7 +202,7 @@ class Inputs:
         return min(lane.frontier_us for lane in lanes)
 
 
-def _places(topic: Topic, rows: pa.RecordBatch, from_offset: int) -> npt.NDArray[np.int64]:
+def _places(topic: InputTopic, rows: pa.RecordBatch, from_offset: int) -> npt.NDArray[np.int64]:
     """Offsets in this log; rows of a carried topic bring those of the row they were made from."""
     if topic.config.carried:
         return np.arange(from_offset, from_offset + rows.num_rows, dtype=np.int64)
@@ -203,7 +210,7 @@ def _places(topic: Topic, rows: pa.RecordBatch, from_offset: int) -> npt.NDArray
     return found
 
 
-def _merged(topic: Topic, lanes: Sequence[Sequence[pa.RecordBatch]]) -> pa.RecordBatch:
+def _merged(topic: InputTopic, lanes: Sequence[Sequence[pa.RecordBatch]]) -> pa.RecordBatch:
     """Rows of all partitions by (k, partition, offset)."""
     batches = [batch for lane in lanes for batch in lane]
     if not batches:

@@ -14,7 +14,7 @@ from typing import Any
 from penstock.clock import Clock
 from penstock.engine.live.checkpoint import Checkpointer
 from penstock.engine.live.flow import Flow, Interval
-from penstock.engine.live.inputs import Cut, Inputs
+from penstock.engine.live.inputs import Cut, Inputs, InputTopic
 from penstock.engine.live.journal import Journal, read_segment, segments
 from penstock.engine.live.lease import Lease
 from penstock.engine.live.metrics import Metrics
@@ -23,6 +23,8 @@ from penstock.engine.live.state import memory_directory, open_arena, pack_meta, 
 from penstock.errors import EngineError
 from penstock.names import Fingerprint, fingerprint
 from penstock.plan.ir import AsOfPlan, LookupPlan, Plan, RelationPlan, SourcePlan
+from penstock.store.lake.interface import Lake
+from penstock.store.lake.whole import WholeTopic
 from penstock.store.log.interface import Log
 
 __all__ = ["LiveJob", "Options", "Wanted"]
@@ -122,6 +124,7 @@ class LiveJob:
         clock: the deployment's.
         serve: groups and views whose state is kept for online reads; all by default.
         emit: joins and groups whose rows go to a derived topic of their name.
+        lake: opens the lake that holds what the log's retention deletes; None: the log holds every row.
         name: of the job, as a producer in the log.
         on_step: called at each step with its name; the crash tests end the process there.
 
@@ -139,12 +142,13 @@ class LiveJob:
         *,
         serve: Sequence[str] | None = None,
         emit: Sequence[str] = (),
+        lake: Callable[[], Lake] | None = None,
         name: str = "live",
         options: Options | None = None,
         on_step: Callable[[str], None] = lambda step: None,
     ) -> None:
         began_s = time.perf_counter()
-        self.state_dir, self._clock, self._log = Path(state_dir), clock, log
+        self.state_dir, self._clock, self._log, self._lake = Path(state_dir), clock, log, lake
         self.options, self._on_step = options or Options(), on_step
         self.metrics = Metrics()
         self._stopping = threading.Event()
@@ -174,7 +178,7 @@ class LiveJob:
             self._flow.restore(facts, waiting)
             self._batch, start = int(facts["batch"]), facts["positions"]
         self._outputs = Outputs(self._log, wanted.emit, name, epoch, None if facts is None else facts["outputs"])
-        topics = {source.name.name: self._log.topic(source.name) for source in self._sources}
+        topics = {source.name.name: self._topic(source) for source in self._sources}
         self._inputs = Inputs(topics, start, self.options.max_rows)
         if facts is not None:
             self._inputs.frontier_us = int(facts["frontier_us"])
@@ -187,6 +191,10 @@ class LiveJob:
         self._journal = Journal(self.state_dir, number)
         self._checkpointer = Checkpointer(self._arena, self.state_dir, manifest, self._on_step)
         self._since_rows, self._since_s = 0, time.monotonic()
+
+    def _topic(self, source: SourcePlan) -> InputTopic:
+        topic = self._log.topic(source.name)
+        return topic if self._lake is None else WholeTopic(topic, self._lake)
 
     def _replay(self, first_segment: int) -> None:
         """Runs again what the journal holds beyond the checkpoint; the log drops the rows that it has."""
@@ -364,6 +372,7 @@ class LiveJob:
     def _look(self) -> None:
         metrics = self.metrics
         metrics.frontier_us = self._inputs.frontier_us
+        metrics.lake_rows = self._inputs.lake_rows()
         metrics.state_bytes = self._arena.used_bytes
         metrics.late_observations = self._flow.late_observations
         late = {source.name.name: source.late_us for source in self._sources}

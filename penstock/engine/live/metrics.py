@@ -17,6 +17,7 @@ class Metrics:
         batch_s: seconds spent in micro-batches.
         frontier_us: everything known at or before it has been applied. watermark_us: greatest event time applied
             less the lateness declared, least of all sources; None before the first row.
+        lake_rows: rows read from the lake, as the log no longer had them.
         lag_rows: rows in the topics that were not taken, when last looked.
         state_bytes: used in the arena. keys, rows: held by all groups together.
         checkpoints, checkpoint_bytes, journal_bytes: written since the process began.
@@ -32,6 +33,7 @@ class Metrics:
     batch_s: float = 0.0
     frontier_us: int | None = None
     watermark_us: int | None = None
+    lake_rows: int = 0
     lag_rows: int = 0
     state_bytes: int = 0
     keys: int = 0

@@ -16,7 +16,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError, SchemaMismatchEr
 from penstock.clock import Clock
 from penstock.errors import DataError, StoreError, nearest
 from penstock.store.lake.interface import LakeCommit, TableVersion
-from penstock.store.lake.shape import cast, equal, fitted, literal, quoted, same_columns, storable
+from penstock.store.lake.shape import cast, fitted, literal, matching, quoted, same_columns, storable
 
 __all__ = ["DeltaLake"]
 
@@ -200,6 +200,7 @@ class DeltaLake:
         *,
         version: int | None = None,
         where: Mapping[str, Any] | None = None,
+        between: Mapping[str, tuple[Any, Any]] | None = None,
     ) -> pa.RecordBatchReader:
         """Streams rows, a few row groups in memory at a time; the order of rows is that of the files.
 
@@ -208,12 +209,13 @@ class DeltaLake:
             columns: which, all by default.
             version: the newest by default.
             where: keeps rows whose columns equal these values.
+            between: keeps rows whose columns lie in [first, last).
 
         Raises:
             StoreError: no such table, version or column.
         """
         dataset = self.dataset(table, version)
-        for name in [*(columns or ()), *(where or ())]:
+        for name in [*(columns or ()), *(where or ()), *(between or ())]:
             if name not in dataset.schema.names:
                 raise StoreError(
                     f"column {name} of {table}",
@@ -224,7 +226,7 @@ class DeltaLake:
         with _Explained(self.url, table):
             scanner = dataset.scanner(
                 columns=None if columns is None else list(columns),
-                filter=equal(where, dataset.schema),
+                filter=matching(where, between, dataset.schema),
                 batch_size=_BATCH_ROWS,
                 batch_readahead=2,
                 fragment_readahead=1,

@@ -67,8 +67,9 @@ class Lake(Protocol):
         *,
         version: int | None = None,
         where: Mapping[str, Any] | None = None,
+        between: Mapping[str, tuple[Any, Any]] | None = None,
     ) -> pa.RecordBatchReader:
-        """Streams rows; `where` keeps those whose columns equal its values."""
+        """Streams rows; `where` keeps those whose columns equal its values, `between` those in [first, last)."""
         ...
 
     def versions(self, table: str) -> list[TableVersion]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -10,7 +12,7 @@ import pyarrow.compute as pc
 
 from penstock.errors import DataError, nearest
 
-__all__ = ["cast", "equal", "fitted", "literal", "quoted", "same_columns", "storable"]
+__all__ = ["cast", "fitted", "literal", "matching", "quoted", "same_columns", "storable"]
 
 _SIGNED: Final = {pa.uint8(): pa.int16(), pa.uint16(): pa.int32(), pa.uint32(): pa.int64()}
 
@@ -85,13 +87,18 @@ def cast(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
-def equal(where: Mapping[str, Any] | None, schema: pa.Schema) -> pc.Expression | None:
-    """A filter: each column equals its value."""
-    condition: pc.Expression | None = None
-    for name, value in (where or {}).items():
-        one = pc.field(name) == pa.scalar(value, schema.field(name).type)
-        condition = one if condition is None else condition & one
-    return condition
+def matching(
+    where: Mapping[str, Any] | None, between: Mapping[str, tuple[Any, Any]] | None, schema: pa.Schema
+) -> pc.Expression | None:
+    """A filter: each column of `where` equals its value, each of `between` lies in [first, last)."""
+
+    def typed(name: str, value: Any) -> pa.Scalar:
+        return pa.scalar(value, schema.field(name).type)
+
+    conditions = [pc.field(name) == typed(name, value) for name, value in (where or {}).items()]
+    for name, (first, last) in (between or {}).items():
+        conditions += [pc.field(name) >= typed(name, first), pc.field(name) < typed(name, last)]
+    return functools.reduce(operator.and_, conditions) if conditions else None
 
 
 def quoted(name: str) -> str:

@@ -311,6 +311,10 @@ class Topic(Protocol):
         """Notes that a table of the lake, in a version, holds every row below a position."""
         ...
 
+    def lake_table(self) -> str:
+        """The table of the lake that the topic's rows go to."""
+        ...
+
     def trim(self, keep: Retention | None = None) -> int:
         """Deletes confirmed rows that the retention, the topic's by default, no longer keeps; how many records."""
         ...

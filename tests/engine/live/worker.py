@@ -19,6 +19,7 @@ from penstock.define.project import Definitions
 from penstock.engine.live.job import LiveJob, Options
 from penstock.plan import plan
 from penstock.plan.ir import Plan
+from penstock.store.lake import Lake
 from penstock.store.log.embedded.log import EmbeddedLog
 
 EMIT = ("seen", "chained", "totals")
@@ -49,7 +50,11 @@ def job(folder: Path) -> tuple[EmbeddedLog, LiveJob]:
     """The job on the log of a folder."""
     log = EmbeddedLog.open(folder / "log", clock=WallClock())
     options = Options(max_rows=40, checkpoint_rows=60, memory_dir=memory(folder), reserve_bytes=1 << 28)
-    return log, LiveJob(definitions(), log, folder / "state", WallClock(), emit=EMIT, options=options)
+    lake = Lake.open(folder / "lake", clock=WallClock())
+    return log, LiveJob(
+        definitions(), log, folder / "state", WallClock(), emit=EMIT, options=options,
+        lake=(lambda: lake) if lake.tables() else None,
+    )  # fmt: skip
 
 
 def memory(folder: Path) -> Path:
