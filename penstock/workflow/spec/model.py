@@ -55,6 +55,8 @@ class Schedule(_Data):
     """A length ("15min", "1h") or a local calendar step ("1d", "1w", "1mo"); a run is made as its interval ends."""
     cron: str | None = None
     zone: str = "UTC"
+    skipped: Literal["refuse", "after"] = "refuse"
+    """A cron at a fixed time that a clock change skips is refused, or fires right after the change."""
     start: str | None = None
     """The first instant, ISO 8601 with a zone; none is made before it. Default: when the workflow was applied."""
 
