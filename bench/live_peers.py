@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from bench.report import Meter
 from bench.workload import WINDOWS
 
-__all__ = ["BYTEWAX", "PEERS", "Windows"]
+__all__ = ["BATCH_ROWS", "BYTEWAX", "PEERS", "SCHEMA", "Windows", "flow"]
 
 BYTEWAX = ("bytewax", ("bytewax==0.21.1", f"pyarrow=={pa.__version__}", "numpy"))
 BATCH_ROWS = 10_000
@@ -71,16 +71,11 @@ class Windows:
             self.squares.append(self.squares[-1] + value * value)
 
 
-def bytewax(events: Path, out: Path) -> str:
-    """A stateful step per user with recovery on (snapshots every 5 s), rows to a file of Arrow batches."""
-    from importlib.metadata import version
-
+def flow(events: Path, sink: Any) -> Any:
+    """A Bytewax flow: the events in batches, a stateful step per user, its rows (number, values) to a sink."""
     import bytewax.operators as op
     from bytewax.dataflow import Dataflow
     from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
-    from bytewax.outputs import DynamicSink, StatelessSinkPartition
-    from bytewax.recovery import RecoveryConfig, init_db_dir
-    from bytewax.testing import run_main
 
     class Part(StatefulSourcePartition[Any, int]):  # type: ignore[misc]
         def __init__(self, done: int) -> None:
@@ -107,6 +102,26 @@ def bytewax(events: Path, out: Path) -> str:
         def build_part(self, step_id: str, for_part: str, resume_state: int | None) -> Part:
             return Part(resume_state or 0)
 
+    def step(state: Windows | None, event: tuple[int, int, int]) -> tuple[Windows, list[Any]]:
+        state = state or Windows()
+        number, t, amount = event
+        row = [number, *state.answer(t)]
+        state.add(t, amount)
+        return state, row
+
+    made = Dataflow("live")
+    op.output("out", op.stateful_map("features", op.input("events", made, Source()), step), sink)
+    return made
+
+
+def bytewax(events: Path, out: Path) -> str:
+    """The flow with recovery on (snapshots every 5 s), rows to a file of Arrow batches."""
+    from importlib.metadata import version
+
+    from bytewax.outputs import DynamicSink, StatelessSinkPartition
+    from bytewax.recovery import RecoveryConfig, init_db_dir
+    from bytewax.testing import run_main
+
     class Writer(StatelessSinkPartition[Any]):  # type: ignore[misc]
         def __init__(self) -> None:
             self.file = pa.ipc.new_file(out, SCHEMA)
@@ -123,19 +138,9 @@ def bytewax(events: Path, out: Path) -> str:
         def build(self, step_id: str, worker_index: int, worker_count: int) -> Writer:
             return Writer()
 
-    def step(state: Windows | None, event: tuple[int, int, int]) -> tuple[Windows, list[Any]]:
-        state = state or Windows()
-        number, t, amount = event
-        row = [number, *state.answer(t)]
-        state.add(t, amount)
-        return state, row
-
-    flow = Dataflow("live")
-    rows = op.stateful_map("features", op.input("events", flow, Source()), step)
-    op.output("out", rows, Sink())
     with tempfile.TemporaryDirectory(dir=out.parent) as folder:
         init_db_dir(Path(folder), 1)
-        run_main(flow, epoch_interval=timedelta(seconds=5), recovery_config=RecoveryConfig(folder))
+        run_main(flow(events, Sink()), epoch_interval=timedelta(seconds=5), recovery_config=RecoveryConfig(folder))
     return version("bytewax")
 
 
