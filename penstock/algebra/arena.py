@@ -55,7 +55,9 @@ def _fail(code: int, asked: str, path: Path) -> StoreError:
     return StoreError(
         asked,
         found=os.strerror(code),
-        remedy="free space, or give the state another memory directory" if full else "look at the device",
+        remedy=f"free space in {path.parent}, or name another folder: penstock features live --memory-dir FOLDER"
+        if full
+        else "look at the device",
         where=str(path),
     )
 

@@ -195,6 +195,9 @@ def live(
         list[str] | None, typer.Option(help="A join or group whose rows go to a topic of its name; may be repeated.")
     ] = None,
     once: Annotated[bool, typer.Option("--once", help="Stop when all that is in the log is applied.")] = False,
+    memory_dir: Annotated[
+        Path | None, typer.Option(help="Where the state's memory goes; by default shared memory.", file_okay=False)
+    ] = None,
     project: Project = Path(),
     as_json: AsJson = False,
 ) -> None:
@@ -204,7 +207,7 @@ def live(
 
     output = Output(as_json=as_json)
     with Deployment(project) as deployment:
-        job = deployment.live_job(emit or ())
+        job = deployment.live_job(emit or (), memory_dir=memory_dir)
         if job.metrics.replayed:
             output.say(f"went on after {job.metrics.recovery_s:.2f} s, {job.metrics.replayed:,} batches run again")
         with _until_told(job.stop), output.progress("live") as step:

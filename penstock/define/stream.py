@@ -88,7 +88,7 @@ def stream(
     name: str,
     source: Source | None = None,
     *,
-    time: str,
+    time: str | None = None,
     known: str | None = None,
     id: str | None = None,
     op: str | None = None,
@@ -103,7 +103,7 @@ def stream(
     """Events in time, from a source or, without one, by HTTP.
 
     Args:
-        time: column or expression of the event time.
+        time: column or expression of the event time; must be said.
         known: column or expression of the known time, as in "scheduled_at - 30d".
         id: column that identifies an event; repeats are dropped, corrections find their row by it.
         op: column that says insert, upsert or delete.
@@ -114,6 +114,9 @@ def stream(
         zone: of local times without one.
         clock: "source" takes the known time from the row and refuses one that goes back.
         schema: column types where penstock.lock does not pin them: {"amount": "decimal(12,2)", "note": "text?"}.
+
+    Raises:
+        DefinitionError: no event time, or a name or a duration is malformed.
     """
     where = here()
     check_name(name, "a stream", where)
@@ -149,7 +152,7 @@ def table(
     name: str,
     source: Source | None = None,
     *,
-    key: Entity | str | tuple[str, ...],
+    key: Entity | str | tuple[str, ...] | None = None,
     time: str | None = None,
     known: str | None = None,
     op: str | None = None,
@@ -158,9 +161,17 @@ def table(
     closed: Literal["left", "right"] = "left",
     schema: Mapping[str, str] | None = None,
 ) -> Table:
-    """Versioned rows by key: a profile, a price list, a daily snapshot. Arguments as in `stream`."""
+    """Versioned rows by key: a profile, a price list, a daily snapshot. Arguments as in `stream`; the key must be said.
+
+    Raises:
+        DefinitionError: no key, or a name or a duration is malformed.
+    """
     where = here()
     check_name(name, "a table", where)
+    if not key or not isinstance(key, Entity | str | tuple):
+        raise DefinitionError(
+            f"table {name} needs its key", found=repr(key), remedy='write key="item_id", or an entity', where=where
+        )
     if isinstance(key, str | tuple):
         columns = (key,) if isinstance(key, str) else key
         key = Entity(columns[0], columns, at=where)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -168,14 +169,17 @@ class Deployment:
             self.topic(source.name.name)
         return Replay(sources, self.log, self.root, self._journals, clock, step_rows, speed)
 
-    def live_job(self, emit: Sequence[str] = (), serve: Sequence[str] | None = None) -> LiveJob:
+    def live_job(
+        self, emit: Sequence[str] = (), serve: Sequence[str] | None = None, *, memory_dir: Path | None = None
+    ) -> LiveJob:
         """A live job over the plan; its state is kept by what it computes, so changed definitions start anew.
 
         Args:
             emit: joins and groups whose rows go to a derived topic of their name.
             serve: groups and views kept for online reads; all by default.
+            memory_dir: where its memory's file goes; shared memory by default.
         """
-        from penstock.engine.live.job import LiveJob, Wanted  # the kernel is loaded by those that run it
+        from penstock.engine.live.job import LiveJob, Options, Wanted  # the kernel is loaded by those that run it
 
         for name in self.sources:
             self.topic(name)
@@ -188,7 +192,16 @@ class Deployment:
         wanted = Wanted.of(self.plan, serve, emit).fingerprint()
         folder = self.state / "live" / wanted[:16]
         folder.mkdir(parents=True, exist_ok=True)
-        job = LiveJob(self.plan, self.log, folder, self.clock, serve=serve, emit=emit, lake=lambda: self.lake)
+        job = LiveJob(
+            self.plan,
+            self.log,
+            folder,
+            self.clock,
+            serve=serve,
+            emit=emit,
+            options=Options(memory_dir=memory_dir),
+            lake=lambda: self.lake,
+        )
         part = self._newest_job.with_suffix(".tmp")
         part.write_text(folder.name)
         part.replace(self._newest_job)
@@ -233,7 +246,7 @@ class Deployment:
         try:
             self.state.mkdir(parents=True, exist_ok=True)
             (self.state / ".gitignore").write_text("*\n")
-            part = marker.with_suffix(".tmp")
+            part = marker.with_suffix(f".{os.getpid()}.tmp")  # several processes may begin at once
             part.write_text(json.dumps({"format": _FORMAT}))
             part.replace(marker)
         except OSError as error:

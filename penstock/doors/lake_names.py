@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Final
 
 import sqlglot
 from sqlglot import exp
 
-from penstock.errors import DoorError
+from penstock.errors import DoorError, nearest
 
 __all__ = ["plain_names", "with_full_names"]
+
+_OF_DUCKDB: Final = ("duckdb_", "pg_", "sqlite_", "pragma_")
 
 
 def plain_names(tables: Sequence[str]) -> dict[str, str]:
@@ -33,7 +36,7 @@ def with_full_names(query: str, tables: Sequence[str]) -> str:
     """A query with plain names of tables replaced by their full ones.
 
     Raises:
-        DoorError: it does not parse.
+        DoorError: it does not parse, or names a table that the lake does not have.
     """
     try:
         tree = sqlglot.parse_one(query, dialect="duckdb")
@@ -42,7 +45,15 @@ def with_full_names(query: str, tables: Sequence[str]) -> str:
     full = plain_names(tables)
     inner = {cte.alias for cte in tree.find_all(exp.CTE)}
     for table in tree.find_all(exp.Table):
-        if not table.db and table.name in full and table.name not in inner:
+        if table.db or table.name in inner or not isinstance(table.this, exp.Identifier):
+            continue
+        if table.name not in full and table.name not in tables and not table.name.startswith(_OF_DUCKDB):
+            raise DoorError(
+                f"the lake has a table {table.name!r}",
+                found=f"{len(tables)} tables" if tables else "no table; `penstock lake sink` makes them",
+                remedy=nearest(table.name, [*full, *(t for t in tables if t not in full.values())]),
+            )
+        if table.name in full:
             alias = table.alias or table.name
             table.set("this", exp.to_identifier(full[table.name], quoted=True))
             table.set("alias", exp.TableAlias(this=exp.to_identifier(alias)))

@@ -6,7 +6,7 @@ from penstock.define.aggregate import Agg
 from penstock.define.relation import AsOf, Computed, Enriched, Filtered, Group, Joined, Lookup, Relation
 from penstock.define.stream import Stream, Table
 from penstock.define.values import format_duration
-from penstock.errors import Location, PlanError, nearest
+from penstock.errors import ExpressionError, Location, PlanError, nearest
 from penstock.plan.asking import source_of
 from penstock.plan.expr.types import BOOL, INT, Column, Schema
 from penstock.plan.groups import plan_group
@@ -22,6 +22,7 @@ from penstock.plan.ir import (
     Reducer,
     RelationPlan,
 )
+from penstock.plan.order import refuse_order
 from penstock.plan.results import fold_type
 from penstock.plan.scope import Scope, behind, column_of, key_column, sealed
 from penstock.plan.sources import plan_stream, plan_table
@@ -85,7 +86,11 @@ def _plan_computed(scope: Scope, computed: Computed) -> ComputePlan:
     for name, text in computed.columns:
         what = f"{computed.name}.with_columns, {name}"
         _check_new(schema, [name], what, computed.at)
-        made = scope.expression(text, schema, what, computed.at)
+        try:
+            made = scope.expression(text, schema, what, computed.at)
+        except ExpressionError:
+            refuse_order(computed.columns, name, set(schema), f"{computed.name}.with_columns", computed.at)
+            raise
         columns.append((name, made))
         schema = schema.plus([Column(name, made.type, made.nullable)])
         lineage[name] = behind(lineage, made.columns)

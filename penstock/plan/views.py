@@ -7,11 +7,12 @@ from typing import Any
 
 from penstock.define.relation import TwoHop
 from penstock.define.view import Inputs, View
-from penstock.errors import Location, PlanError
+from penstock.errors import ExpressionError, Location, PlanError
 from penstock.plan.asking import asking_row, source_of
 from penstock.plan.expr import Expression
 from penstock.plan.expr.types import BOOL, INT, Column, Schema
 from penstock.plan.ir import GroupPlan, Lineage, LookupPlan, RelationPlan, TwoHopPlan, ViewPlan
+from penstock.plan.order import refuse_order
 from penstock.plan.relations import plan_lookup, plan_relation
 from penstock.plan.results import fold_type
 from penstock.plan.scope import Scope, behind, column_of, sealed, shown_type
@@ -172,7 +173,11 @@ class _Building:
         for name, text in view.expressions:
             shadowed = {*self.outputs}
             visible = Schema([*(c for c in self.source.columns if c.name not in shadowed), *self.outputs.values()])
-            made = self.scope.expression(text, visible, f"{self.what}, {name}", view.at)
+            try:
+                made = self.scope.expression(text, visible, f"{self.what}, {name}", view.at)
+            except ExpressionError:
+                refuse_order(view.expressions, name, set(visible), self.what, view.at)
+                raise
             self.needed |= {c for c in made.columns if c in self.source and c not in self.made}
             lineage = behind(self.lineage, made.columns)
             self._put(Column(name, made.type, made.nullable), view.at)

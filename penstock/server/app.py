@@ -193,7 +193,6 @@ class IngestApp:
             metrics.rows(door.name, "accepted", result.accepted)
             metrics.rows(door.name, "duplicate", result.duplicates)
             metrics.rows(door.name, "dead", result.dead)
-        metrics.rows(door.name, "refused", len(refused) - len(result.refused))
         answer = {
             "accepted": result.accepted,
             "duplicates": result.duplicates,
@@ -291,8 +290,8 @@ def _refused(pending: Pending, result: AppendResult) -> list[tuple[int, str]]:
     def of_decoded(index: int) -> int:
         return index if pending.kept is None else pending.kept[index]
 
-    found = list(body.refused)
-    found += [(of_body(i), reason) for i, reason in pending.refused]
+    found = [(unfit.index, unfit.reason) for unfit in body.refused]
+    found += [(of_body(unfit.index), unfit.reason) for unfit in pending.refused]
     found += [(of_body(of_decoded(r.row)), r.reason) for r in result.refused]
     return sorted(found)
 

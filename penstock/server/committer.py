@@ -6,6 +6,7 @@ import asyncio
 import queue
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +14,7 @@ import pyarrow as pa
 
 from penstock.doors.convert import Converter
 from penstock.errors import PenstockError, StoreError
-from penstock.server.decode import Body, RowDecoder
+from penstock.server.decode import Body, RowDecoder, Unfit
 from penstock.server.metrics import Metrics
 from penstock.store.log import Append, AppendResult, Log, ProducerId, Topic
 
@@ -48,8 +49,13 @@ class Pending:
     epoch: int
     done: asyncio.Future[AppendResult]
     batch: pa.RecordBatch | None = None
-    refused: list[tuple[int, str]] = field(default_factory=list)
+    refused: list[Unfit] = field(default_factory=list)
     kept: list[int] | None = None
+
+    @property
+    def letters(self) -> list[tuple[str, Mapping[str, Any]]]:
+        """Reason and row of what did not become a row of the batch."""
+        return [(unfit.reason, unfit.row) for unfit in (*self.body.refused, *self.refused)]
 
 
 class Committer:
@@ -127,7 +133,9 @@ class Committer:
         for requests in by_door.values():
             outcomes |= _convert(requests)
         ready = [p for p in group if p.batch is not None]
-        appends = [Append(str(p.door.topic.name), p.batch, p.producer, p.sequence, p.epoch) for p in ready]
+        appends = [
+            Append(str(p.door.topic.name), p.batch, p.producer, p.sequence, p.epoch, refused=p.letters) for p in ready
+        ]
         results: list[Any] = self._log.append_each(appends) if appends else []
         return outcomes | dict(zip(ready, results, strict=True))
 

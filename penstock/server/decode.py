@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from operator import attrgetter
@@ -15,7 +15,9 @@ from penstock.errors import DataError, nearest
 from penstock.plan.expr.types import Type
 from penstock.plan.ir import SourcePlan
 
-__all__ = ["MEDIA_TYPES", "Body", "RowDecoder"]
+__all__ = ["MEDIA_TYPES", "Body", "RowDecoder", "Unfit"]
+
+_LETTER_BYTES: Final = 16_384
 
 MEDIA_TYPES: Final = {
     "application/json": "json",
@@ -40,18 +42,27 @@ _PLAIN: Final[dict[str, Any]] = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Unfit:
+    """A row that is refused: its index, why, and what it was, as plain data."""
+
+    index: int
+    reason: str
+    row: Mapping[str, Any]
+
+
 @dataclass(frozen=True)
 class Body:
     """A decoded body.
 
     Attributes:
         rows: decoded objects, or a batch of Arrow.
-        refused: (index in the body, reason) of rows that are no rows of this stream.
+        refused: rows that are none of this stream.
         indexes: index in the body of each row; None where none was refused.
     """
 
     rows: Sequence[Any] | pa.RecordBatch
-    refused: tuple[tuple[int, str], ...] = ()
+    refused: tuple[Unfit, ...] = ()
     indexes: tuple[int, ...] | None = None
 
     @property
@@ -123,15 +134,15 @@ class RowDecoder:
                 ) from error
         return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
 
-    def fitting(self, rows: Sequence[Any]) -> tuple[list[int], list[tuple[int, str]]]:
-        """Which rows fit by themselves: their indexes, and (index, reason) of the others."""
+    def fitting(self, rows: Sequence[Any]) -> tuple[list[int], list[Unfit]]:
+        """Which rows fit by themselves: their indexes, and the others."""
         good: list[int] = []
-        refused: list[tuple[int, str]] = []
+        refused: list[Unfit] = []
         for i, row in enumerate(rows):
             try:
                 self.batch([row])
             except DataError as error:
-                refused.append((i, f"{error.asked}; found {error.found}"))
+                refused.append(Unfit(i, f"{error.asked}; found {error.found}", _plain(msgspec.json.encode(row))))
             else:
                 good.append(i)
         return good, refused
@@ -143,7 +154,7 @@ class RowDecoder:
                 good.append(self._row.decode(item))
                 indexes.append(i)
             except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                refused.append((i, self._reason(item, str(error))))
+                refused.append(Unfit(i, self._reason(item, str(error)), _plain(item)))
         return Body(good, tuple(refused), tuple(indexes))
 
     def _reason(self, item: bytes, error: str) -> str:
@@ -177,6 +188,17 @@ class RowDecoder:
                 )
         batches = table.combine_chunks().to_batches()
         return Body(batches[0] if batches else pa.RecordBatch.from_pylist([], schema=table.schema))
+
+
+def _plain(item: bytes) -> dict[str, Any]:
+    """A row as plain data for a dead letter; what is no JSON object stands in `_text`."""
+    try:
+        value = msgspec.json.decode(item)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        value = None
+    if isinstance(value, dict) and len(item) <= _LETTER_BYTES:
+        return value
+    return {"_text": item[:_LETTER_BYTES].decode(errors="replace")}
 
 
 def _items(body: bytes, media: str) -> list[bytes]:

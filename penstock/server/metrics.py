@@ -42,7 +42,7 @@ class Metrics:
         self._requests_committed = 0
 
     def rows(self, stream: str, outcome: str, n: int) -> None:
-        """Counts rows of a stream by outcome: accepted, duplicate, refused, dead."""
+        """Counts rows of a stream by outcome: accepted, duplicate, dead."""
         if n:
             self._rows[stream, outcome] += n
 

@@ -3,7 +3,7 @@
  *
  * PENSTOCK_FAULT_ROOT      files below this directory are watched
  * PENSTOCK_FAULT_JOURNAL   where the recording goes
- * PENSTOCK_FAULT_BYTES     writes fail with ENOSPC once so many bytes were written; none or 0: never
+ * PENSTOCK_FAULT_BYTES     writes and allocations fail with ENOSPC once so many bytes were taken; none or 0: never
  *
  * One event: u32 magic, u8 kind, u8 synchronous, u16 path length, i64 offset, u64 length, path, data. */
 #define _GNU_SOURCE
@@ -136,6 +136,19 @@ int ftruncate(int fd, off_t size) {
     return result;
 }
 int ftruncate64(int fd, off_t size) { return ftruncate(fd, size); }
+
+int posix_fallocate(int fd, off_t offset, off_t length) {
+    static int (*real)(int, off_t, off_t);
+    char path[PATH_MAX];
+    if (!real) *(void **)&real = dlsym(RTLD_NEXT, "posix_fallocate");
+    if (!watched(fd, path) || budget < 0) return real(fd, offset, length);
+    pthread_mutex_lock(&lock);
+    int failed = length > budget ? ENOSPC : real(fd, offset, length);
+    if (!failed) budget -= length;
+    pthread_mutex_unlock(&lock);
+    return failed;
+}
+int posix_fallocate64(int fd, off_t offset, off_t length) { return posix_fallocate(fd, offset, length); }
 
 static int absolute(const char *path, char *full) {
     if (path[0] == '/') return snprintf(full, PATH_MAX, "%s", path) < PATH_MAX;

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from penstock.testing.faults import build_recorder, recorded_environment
+
 PENSTOCK = [sys.executable, "-c", "from penstock.cli import main; main()"]
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -68,6 +70,32 @@ def test_errors_are_one_line_with_a_remedy_and_a_code(tmp_path: Path) -> None:
     assert "tz database" in bad_zone.stderr
 
 
+def test_a_full_memory_directory_under_a_live_job_is_named(tmp_path: Path) -> None:
+    memory = tmp_path / "memory"
+    memory.mkdir()
+    (tmp_path / "definitions.py").write_text(
+        "import penstock as ps\n"
+        "notes = ps.stream('notes', ps.files('notes.csv'), time='at', "
+        "schema={'at': 'instant', 'n': 'int', 'x': 'text'})\n"
+        "g = notes.by('n').features('g', last=ps.last('x'))\n"
+    )
+    rows = (f"2026-01-01T00:00:00Z,{i % 9},{i:0400d}" for i in range(45_000))
+    (tmp_path / "notes.csv").write_text("\n".join(["at,n,x", *rows]) + "\n")
+    penstock("log", "load", cwd=tmp_path)
+    live = [*PENSTOCK, "features", "live", "--once", "--memory-dir", str(memory)]
+    for room, asked in ((1 << 20, "open an arena"), (20 << 20, "live state grows with its rows")):
+        limits = recorded_environment(build_recorder(tmp_path), memory, tmp_path / "recording", disk_bytes=room)
+        found = subprocess.run(
+            live, cwd=tmp_path, env=ENVIRONMENT | limits, capture_output=True, text=True, check=False
+        )
+        assert found.returncode == 1 and "Traceback" not in found.stderr
+        assert asked in found.stderr and "No space left" in found.stderr
+        assert f"free space in {memory}" in found.stderr and "--memory-dir" in found.stderr
+    penstock("features", "live", "--once", "--memory-dir", str(memory), cwd=tmp_path)
+    (row,) = lines(penstock("features", "get", "g", "n=3", "--json", cwd=tmp_path))
+    assert int(row["last"]) == 44_994
+
+
 def test_a_disk_that_takes_nothing_more_is_an_error_with_a_place(tmp_path: Path) -> None:
     full = "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
     full += (
@@ -114,8 +142,8 @@ def test_files_go_into_the_log_and_the_lake(project: Path) -> None:
     assert lines(penstock("lake", "sql", query, "--json", cwd=project)) == [{"user_id": 0, "n": 43}]
     part = "select _event_time, _offset from clicks order by _offset desc limit 1"
     assert "299" in penstock("lake", "sql", part, cwd=project).stdout
-    assert "clicks" in penstock("lake", "sql", "select * from clics", cwd=project, code=1).stderr
-    assert penstock("lake", "sql", "selec 1 from", cwd=project, code=1).stderr
+    assert "did you mean clicks?" in penstock("lake", "sql", "select * from clics", cwd=project, code=1).stderr
+    assert "found" in penstock("lake", "sql", "selec 1 from", cwd=project, code=1).stderr
 
 
 def test_rows_are_appended_by_hand_once_per_producer(tmp_path: Path) -> None:

@@ -41,6 +41,16 @@ def test_two_definitions_of_one_name_are_refused(tmp_path: Path) -> None:
         load(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [("ps.stream('s')", "stream s needs its event time; found None"), ("ps.table('t')", "table t needs its key")],
+)
+def test_what_must_be_said_is_asked_for_at_its_line(tmp_path: Path, text: str, found: str) -> None:
+    (tmp_path / "definitions.py").write_text(f"import penstock as ps\n\na = {text}\n")
+    with pytest.raises(DefinitionError, match=rf"definitions\.py:3: PS100 {found}"):
+        load(tmp_path)
+
+
 def test_windows_are_named_by_width_and_offset() -> None:
     group = ps.stream("s", time="t").by("k").over("1h", "7d", offset="7d").features("g", n=ps.count())
     assert [w.name for w in group.windows] == ["1h_ago_7d", "7d_ago_7d"]

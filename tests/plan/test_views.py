@@ -37,8 +37,20 @@ def test_a_request_brings_what_is_put_out_used_as_a_key_or_in_an_expression(pay:
 def test_expressions_use_those_before_them(pay: Stream) -> None:
     made = planned(ps.view("v", pay["amount"], twice="amount * 2", more="twice + 1"))
     assert made.lineage["more"] == ("pay.amount",)
-    with pytest.raises(PlanError, match="there is no column more"):
+    with pytest.raises(PlanError, match=r"there is no column more yet(.|\n)*say more before twice"):
         planned(ps.view("v", pay["amount"], twice="more * 2", more="amount + 1"))
+
+
+def test_a_circle_of_expressions_is_drawn(pay: Stream) -> None:
+    with pytest.raises(PlanError, match="found a cycle: a -> b -> c -> a") as refused:
+        planned(ps.view("v", pay["amount"], a="b + amount", b="c * 2", c="a - 1"))
+    assert "test_views.py" in str(refused.value.where)
+    with pytest.raises(PlanError, match="found a cycle: a -> a"):
+        planned(ps.view("v", pay["amount"], a="a + 1"))
+    with pytest.raises(PlanError, match="found a cycle: y -> z -> y"):
+        planned(ps.view("v", pay.with_columns(x="y", y="z", z="y")["amount"]))
+    with pytest.raises(PlanError, match="there is no column nothing"):
+        planned(ps.view("v", pay["amount"], a="nothing + 1", b="a"))
 
 
 def test_request_inputs_are_all_needed(by_card: Group) -> None:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -111,7 +111,7 @@ def test_json_ndjson_and_arrow_are_taken(running: tuple[str, Path]) -> None:
 def test_refused_rows_are_answered_one_by_one_while_good_rows_go_in(running: tuple[str, Path]) -> None:
     url, root = running
     ahead = datetime.fromtimestamp(NOW_MS / 1000 + 86_400, UTC).isoformat()
-    body = [
+    body: list[Any] = [
         {"at": now(), "n": 100},
         {"at": now(), "n": "many"},
         {"at": now(), "nn": 101},
@@ -130,6 +130,50 @@ def test_refused_rows_are_answered_one_by_one_while_good_rows_go_in(running: tup
     assert answer.json()["accepted"] == 2 and sorted(found) == [1, 2, 3, 4, 5, 6, 7, 8, 9]
     assert "did you mean n?" in found[2] and "at" in found[3] and "price" in found[4] and "`at`" in found[5]
     assert {100, 107} <= {r["n"] for r in rows_of(root, "clicks")}
+    with Deployment(root) as d:
+        topic = d.topic("clicks")
+        letters = topic.dead_letters()[-9:]
+        assert topic.counts().dead == len(topic.dead_letters())
+    assert {letter.reason for letter in letters} == set(found.values())
+    rows = [dict(letter.row) for letter in letters]
+    assert {"at": body[1]["at"], "n": "many"} in rows and {"_text": "7"} in rows and {"n": 104} in rows
+
+
+def test_a_refused_row_sent_again_is_one_dead_letter(running: tuple[str, Path]) -> None:
+    url, root = running
+    head = {"penstock_producer": "letters", "penstock_sequence": "0"}
+    lines = b'{"ts": 1, "x": 1.0}\n{"ts": "q' + b"y" * 40_000 + b'"}\nnot json\n'
+    for _ in range(2):
+        assert post(url, "bare", lines, "application/x-ndjson", **head).json()["accepted"] == 1
+    with Deployment(root) as d:
+        letters = [letter for letter in d.topic("bare").dead_letters() if letter.producer == "letters"]
+    assert len(letters) == 2
+    assert [letter.row["_text"][:4] for letter in letters] == ['{"ts', "not "]
+    assert len(letters[0].row["_text"]) < 20_000 and "no JSON" in letters[1].reason
+
+
+def test_two_servers_of_one_project_take_events_together(tmp_path: Path) -> None:
+    (tmp_path / "definitions.py").write_text(DEFINITIONS)
+    with ExitStack() as stack:
+        command = [sys.executable, "-c", SERVE, str(tmp_path), "0"]
+        started = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+        for process in started:
+            stack.callback(process.wait, 10)
+            stack.callback(process.send_signal, signal.SIGTERM)
+        urls = [process.stdout.readline().strip() for process in started if process.stdout is not None]
+        clients = [stack.enter_context(Client(urls[i % 2], batch=9)) for i in range(4)]
+        for n in range(400):
+            clients[n % 4].emit("clicks", {"at": now(), "n": n})
+            clients[(n + 1) % 4].emit("clicks", {"at": now(), "n": n})  # the same event by the other server too
+        sent = [client.flush() for client in clients]
+        assert sum(s.accepted for s in sent) == 400 and sum(s.duplicates for s in sent) == 400
+        for process in started:
+            assert process.stdout is not None
+            stack.callback(process.stdout.close)
+    rows = rows_of(tmp_path, "clicks")
+    assert sorted(r["n"] for r in rows) == list(range(400))
+    known = [r["_known_time"] for r in rows]
+    assert known == sorted(known), "one order, whichever server took them"
 
 
 def test_when_every_row_is_refused_the_status_says_so(running: tuple[str, Path]) -> None:

@@ -94,6 +94,8 @@ class Entry:
     def nothing(self) -> pa.RecordBatch:
         """A raw batch without rows."""
         fields = [pa.field(column.name, column.type.arrow) for column in self.columns]
+        if self.plan.time is None and self.plan.known is None:  # rows will bring it
+            fields.append(pa.field(KNOWN_TIME, pa.int64()))
         return pa.RecordBatch.from_pylist([], schema=pa.schema(fields))
 
     def _offsets(self, alive: pa.Array) -> NDArray[np.int64]:

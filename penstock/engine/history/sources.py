@@ -143,17 +143,27 @@ class BatchRows:
 
 
 class LakeRows:
-    """Rows of a lake table, of one version throughout: with system columns as a sink writes them, or raw."""
+    """Rows of a lake table, of one version throughout: with system columns as a sink writes them, or raw.
 
-    def __init__(self, lake: Lake, table: str) -> None:
-        self.lake, self.table = lake, table
+    Args:
+        by_commit: give raw rows of all versions, each with the commit time of the version that added it as its known
+            time, rather than those of the newest alone.
+    """
+
+    def __init__(self, lake: Lake, table: str, *, by_commit: bool = False) -> None:
+        self.lake, self.table, self.by_commit = lake, table, by_commit
         self.version = lake.versions(table)[-1].version
         self.taken = OFFSET in lake.schema(table).names
 
     def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """A few row groups in memory at a time."""
         names = [n for n in self.lake.schema(self.table).names if n in columns or is_system_column(n)]
-        yield from self.lake.read(self.table, names, version=self.version)
+        if not self.by_commit:
+            yield from self.lake.read(self.table, names, version=self.version)
+            return
+        for added, batch in self.lake.additions(self.table, names, version=self.version):
+            known = pa.repeat(pa.scalar(added.committed_us, pa.int64()), batch.num_rows)
+            yield batch.append_column(KNOWN_TIME, known)
 
     def rows(self) -> int | None:
         """Not told without reading."""
@@ -161,7 +171,7 @@ class LakeRows:
 
     def identity(self) -> str:
         """Of the place, the table and its version."""
-        return fingerprint([self.lake.url, self.table, self.version])
+        return fingerprint([self.lake.url, self.table, self.version, self.by_commit])
 
 
 class LogRows:
@@ -195,7 +205,10 @@ class LogRows:
 
 
 def resolver_of(rows: Mapping[str, Rows | pa.Table | str | Path]) -> Resolver:
-    """A resolver from rows by the plain name of their source; tables and Parquet paths may be given as they are."""
+    """A resolver from rows by the plain name of their source; tables and Parquet paths may be given as they are.
+
+    A table that declares no known time and is read from a raw lake table has the commit times of its versions.
+    """
 
     def resolve(plan: SourcePlan) -> Rows:
         found = rows.get(plan.name.name)
@@ -205,6 +218,8 @@ def resolver_of(rows: Mapping[str, Rows | pa.Table | str | Path]) -> Resolver:
                 found="none were given",
                 remedy=nearest(plan.name.name, rows),
             )
+        if isinstance(found, LakeRows) and plan.kind == "table" and plan.known is None and not found.taken:
+            return LakeRows(found.lake, found.table, by_commit=True)
         if isinstance(found, pa.Table):
             return ArrowRows(found)
         return ParquetRows(found) if isinstance(found, str | Path) else found

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -294,11 +297,24 @@ class KeyedState:
         if code == -2:
             raise Stale
         if code:
-            raise EngineError(
-                "change the live state",
-                found=f"not enough memory or space (error {self._arena.error})",
-                remedy="free space in the memory directory; the job goes on from its last checkpoint",
-            )
+            raise _no_room(self._arena)
+
+
+def _no_room(arena: Any) -> EngineError:
+    """The error of a state that cannot grow: which directory is full, or that its bound is reached."""
+    where = Path(f"/proc/self/fd/{arena.fd}")
+    place = where.readlink().parent if arena.fd >= 0 and where.exists() else None
+    if arena.error == errno.ENOMEM or place is None:
+        found, remedy = "not enough memory", f"give the job more than {arena.reserve:,} bytes (Options.reserve_bytes)"
+    else:
+        found = f"{place}, where the job keeps its memory: {os.strerror(arena.error)}"
+        remedy = f"free space in {place}, or name another folder: penstock features live --memory-dir FOLDER"
+    return EngineError(
+        "live state grows with its rows",
+        found=found,
+        remedy=f"{remedy}; the job goes on from its last checkpoint",
+        where=None if place is None else str(place),
+    )
 
 
 _NONE = np.zeros(0, np.uint8)

@@ -15,6 +15,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError, SchemaMismatchEr
 
 from penstock.clock import Clock
 from penstock.errors import DataError, StoreError, nearest
+from penstock.store.lake.additions import additions
 from penstock.store.lake.interface import LakeCommit, TableVersion
 from penstock.store.lake.shape import cast, fitted, literal, matching, quoted, same_columns, storable
 
@@ -237,6 +238,28 @@ class DeltaLake:
     def _streamed(self, table: str, reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
         with _Explained(self.url, table):
             yield from reader
+
+    def additions(
+        self, table: str, columns: Sequence[str] | None = None, *, version: int | None = None
+    ) -> Iterator[tuple[TableVersion, pa.RecordBatch]]:
+        """Streams the rows that each version added, oldest first, a file's row group at a time.
+
+        Args:
+            table: which.
+            columns: which, all by default.
+            version: the last one looked at, the newest by default.
+
+        Raises:
+            StoreError: no such table.
+        """
+        known = [v for v in self.versions(table) if version is None or v.version <= version]
+        with _Explained(self.url, table):
+            for added, rows in additions([(v, self._table(table, v.version)) for v in known]):
+                for fragment in rows.get_fragments():
+                    names = None if columns is None else list(columns)
+                    found = fragment.to_table(schema=rows.schema, columns=names, batch_size=_BATCH_ROWS)
+                    for batch in found.to_batches(max_chunksize=_BATCH_ROWS):
+                        yield added, batch
 
     def dataset(self, table: str, version: int | None = None) -> ds.Dataset:
         """The files of a version, with the statistics that let a scan skip some."""

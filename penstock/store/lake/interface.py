@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -70,6 +70,12 @@ class Lake(Protocol):
         between: Mapping[str, tuple[Any, Any]] | None = None,
     ) -> pa.RecordBatchReader:
         """Streams rows; `where` keeps those whose columns equal its values, `between` those in [first, last)."""
+        ...
+
+    def additions(
+        self, table: str, columns: Sequence[str] | None = None, *, version: int | None = None
+    ) -> Iterator[tuple[TableVersion, pa.RecordBatch]]:
+        """Streams the rows that each version added, oldest first; of files that a vacuum left."""
         ...
 
     def versions(self, table: str) -> list[TableVersion]:

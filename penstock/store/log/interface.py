@@ -165,6 +165,8 @@ class Append:
         epoch: fences: an epoch below the greatest seen of this producer is refused.
         partition: where all rows go; by default they are placed by key.
         frontier_us: a promise: no later row of the topic has a known time at or before it (clock `source`).
+        refused: rows that the sender's door turned away, (reason, row as plain data): they become dead letters with
+            this append, once, and are counted in its result, but not listed there.
     """
 
     topic: str
@@ -174,6 +176,7 @@ class Append:
     epoch: int = 0
     partition: int | None = None
     frontier_us: int | None = None
+    refused: Sequence[tuple[str, Mapping[str, Any]]] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,6 +94,33 @@ def test_a_lake_holds_the_same_rows_and_takes_answers_once(log: Log, clock: Repl
     assert lake.read("features").read_all().num_rows == 3
 
 
+def test_rows_of_a_raw_lake_table_are_known_when_they_were_committed(clock: ReplayClock, tmp_path: Path) -> None:
+    items = ps.table("items", key="item", schema={"item": "int", "price": "int?"})
+    made = plan(Definitions.of(ps.view("v", ps.inputs(item="int"), items["price"])))
+    lake = Lake.open(tmp_path / "lake", clock=clock)
+    lake.create_table("items", pa.schema([("item", pa.int64()), ("price", pa.int64())]))
+    for at, given in ((10_000, [1, 2]), (20_000, [3, None])):
+        clock.advance_to(at)
+        lake.append("items", pa.table({"item": [1, 2], "price": pa.array(given, pa.int64())}))
+    clock.advance_to(30_000)
+    lake.compact("items")
+    clock.advance_to(40_000)
+    lake.merge("items", pa.table({"item": [3], "price": [7]}), ["item"])
+    instants = [9_000, 10_001, 20_000, 20_001, 35_000, 40_001]
+    asked = pa.table({"item": [i for _ in instants for i in (1, 2, 3)], "q": [q for q in instants for _ in range(3)]})
+
+    def prices() -> list[list[int | None]]:
+        found = History(made, {"items": LakeRows(lake, "items")}).view("v", asked).table()["price"].to_pylist()
+        return [found[i : i + 3] for i in range(0, len(found), 3)]
+
+    none = [None, None, None]
+    truth = [none, [1, 2, None], [1, 2, None], [3, None, None], [3, None, None], [3, None, 7]]
+    assert prices() == truth
+    lake.vacuum("items", 0)  # of the first two versions only the compacted file is left: late, but never early
+    late = prices()
+    assert late[:4] == [none] * 4 and late[5][2] == 7
+
+
 def test_rows_of_unknown_number_are_counted_before_they_are_trusted_to_fit(tmp_path: Path) -> None:
     n = 20_000
     at = pa.array(range(n), pa.int64()).cast(pa.timestamp("us", "UTC"))

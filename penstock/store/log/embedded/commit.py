@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -35,13 +35,14 @@ _COUNTS: Final = struct.Struct("<6q")
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One append, prepared."""
+    """One append, prepared; `refused`: further dead letters, reason and row."""
 
     prepared: Prepared
     producer: str | None
     sequence: int
     epoch: int
     frontier_us: int | None
+    refused: tuple[tuple[str, Mapping[str, Any]], ...] = ()
 
 
 Outcome = list[AppendResult] | PenstockError
@@ -245,17 +246,16 @@ class _TopicCommit:
         )
 
     def _write_dead(self, rows: Rows) -> None:
-        if not rows.reasons:
+        found: list[tuple[Request, str, Mapping[str, Any]]] = []
+        for at, reason in sorted(rows.reasons.items()):
+            request = self._requests[int(rows.owner[at])]
+            found.append((request, reason, request.prepared.source.slice(int(rows.row[at]), 1).to_pylist()[0]))
+        found += [(request, reason, row) for request in self._requests for reason, row in request.refused]
+        if not found:
             return
         first = load_counts(self._txn, self._db, self._spec.number).dead
-        for number, (at, reason) in enumerate(sorted(rows.reasons.items()), first):
-            request = self._requests[int(rows.owner[at])]
-            letter = {
-                "at_us": self._now_us,
-                "producer": request.producer or "",
-                "reason": reason,
-                "row": request.prepared.source.slice(int(rows.row[at]), 1).to_pylist()[0],
-            }
+        for number, (request, reason, row) in enumerate(found, first):
+            letter = {"at_us": self._now_us, "producer": request.producer or "", "reason": reason, "row": row}
             self._txn.put(
                 dead_key(self._spec.number, number), msgspec.json.encode(letter, enc_hook=str), db=self._db["dead"]
             )
@@ -288,7 +288,7 @@ class _TopicCommit:
                 accepted=by_kind[ACCEPTED][i],
                 duplicates=by_kind[DUPLICATE][i],
                 no_ops=by_kind[NO_OP][i],
-                dead=by_kind[DEAD][i],
+                dead=by_kind[DEAD][i] + len(self._requests[i].refused),
                 known_time=known_us[i],
                 refused=tuple(refused[i]),
             )
@@ -302,7 +302,7 @@ class _TopicCommit:
             accepted=old.accepted + kinds[ACCEPTED],
             duplicates=old.duplicates + kinds[DUPLICATE],
             no_ops=old.no_ops + kinds[NO_OP],
-            dead=old.dead + kinds[DEAD],
+            dead=old.dead + kinds[DEAD] + sum(len(request.refused) for request in self._requests),
             retractions=old.retractions + decided.n_retractions,
             erased=old.erased,
         )

@@ -311,7 +311,9 @@ class EmbeddedLog:
     def _request(self, append: Append) -> Request:
         spec = self._specs.get(append.topic) or self.spec(str(Name.parse(append.topic)))
         prepared = prepare(spec, append.batch, append.partition)
-        return Request(prepared, append.producer, append.sequence, append.epoch, append.frontier_us)
+        return Request(
+            prepared, append.producer, append.sequence, append.epoch, append.frontier_us, tuple(append.refused)
+        )
 
     def _commit(self, group: list[_Waiting]) -> None:
         """Commits a group; an error of the disk reaches everyone in it."""
