@@ -19,6 +19,7 @@ __all__ = [
     "PlanErrors",
     "StoreError",
     "WorkflowError",
+    "WorkflowErrors",
     "nearest",
 ]
 
@@ -154,3 +155,23 @@ class WorkflowError(PenstockError):
     """A workflow, a run or a task cannot be what was asked: an unknown node, a wrong type, an illegal move."""
 
     code = "PS800"
+
+
+class WorkflowErrors(WorkflowError):  # noqa: N818 it holds several
+    """Several parts of a workflow do not fit; one error each, in the order of the specification.
+
+    Args:
+        errors: two or more.
+    """
+
+    code = "PS801"
+
+    def __init__(self, errors: tuple[WorkflowError, ...]) -> None:
+        self.errors = errors
+        super().__init__(f"{len(errors)} parts of the workflow do not fit", remedy="mend each of them")
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.errors))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (WorkflowErrors, (self.errors,))

@@ -33,7 +33,7 @@ from penstock.define.source import Source, files, hive, http, kafka, source, sql
 from penstock.define.stream import stream, table
 from penstock.define.view import inputs, view
 from penstock.define.window import lifetime, rows, this_month, this_week, this_year, today, window
-from penstock.define.workflow import fit, publish, workflow
+from penstock.define.workflow import component, fit, on, publish, workflow
 
 __all__ = [
     "Agg",
@@ -44,6 +44,7 @@ __all__ = [
     "Source",
     "any",
     "auc",
+    "component",
     "count",
     "decayed_count",
     "decayed_sum",
@@ -74,6 +75,7 @@ __all__ = [
     "mean",
     "min",
     "model",
+    "on",
     "prepare",
     "publish",
     "ratio",

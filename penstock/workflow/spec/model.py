@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, PlainSerializer, WithJsonSchema
 
 from penstock.define.values import duration_us, format_duration
+from penstock.errors import DefinitionError
 
 __all__ = [
     "SPEC_FORMAT",
@@ -25,9 +26,20 @@ __all__ = [
 
 SPEC_FORMAT = 1
 
+
+def _duration(value: str | int) -> int:
+    try:
+        found = duration_us(value)
+    except DefinitionError as error:
+        raise ValueError(f"{error.asked}; {error.remedy}") from error
+    if found < 0:
+        raise ValueError("a duration here is not negative")
+    return found
+
+
 Duration = Annotated[
     int,
-    BeforeValidator(duration_us),
+    BeforeValidator(_duration),
     PlainSerializer(format_duration, return_type=str),
     WithJsonSchema({"type": "string", "examples": ["90s", "10min", "3h"], "title": "Duration"}),
 ]

@@ -100,6 +100,16 @@ class Predicate:
         """The run parameters it names."""
         return frozenset(node.name for node in _walk(self.root) if isinstance(node, Param))
 
+    def compared(self) -> tuple[tuple[str, str], ...]:
+        """(kind of fact, text it is compared with), to see whether the fact can ever be that."""
+        return tuple(
+            (fact.kind, str(word.value))
+            for node in _walk(self.root)
+            if isinstance(node, Compare)
+            for fact, word in ((node.left, node.right), (node.right, node.left))
+            if isinstance(fact, Fact) and isinstance(word, Literal) and word.of == "text"
+        )
+
     def evaluate(self, lookup: Lookup, scope: Scope) -> bool | None:
         """True, False, or None while something it needs is unknown."""
         value = _value(self.root, lookup, scope)
