@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.errors import WorkflowError
-from penstock.workflow.spec.predicate import FactRef, Predicate, Scope, parse
+from penstock.workflows.spec.predicate import FactRef, Predicate, Scope, parse
 
 H, MIN = 3_600_000_000, 60_000_000
 SCOPE = Scope(now_us=100 * H, start_us=98 * H, end_us=99 * H, parameters={"share": 0.5, "city": "Oslo"})

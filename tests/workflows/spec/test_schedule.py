@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.errors import WorkflowError
-from penstock.workflow.spec.model import Schedule
-from penstock.workflow.spec.schedule import check_schedule, first_instant_us, interval_at, next_firing
+from penstock.workflows.spec.model import Schedule
+from penstock.workflows.spec.schedule import check_schedule, first_instant_us, interval_at, next_firing
 
 ZONES = ["UTC", "America/New_York", "Asia/Kolkata", "Asia/Shanghai", "America/Sao_Paulo", "Australia/Lord_Howe"]
 STEPS = ["1s", "15min", "1h", "6h", "12h", "1d", "2d", "1w", "2w", "1mo", "1y"]

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from penstock.workflow.messages import Acknowledged, Assignment, Beat, Ended, Hello, Kill, Progress, Started, TaskRef
+from penstock.workflows.messages import Acknowledged, Assignment, Beat, Ended, Hello, Kill, Progress, Started, TaskRef
 
 __all__ = ["Executor", "FromExecutor"]
 

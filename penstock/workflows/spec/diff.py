@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from penstock.workflow.spec.model import WorkflowSpec
-from penstock.workflow.spec.text import plain
+from penstock.workflows.spec.model import WorkflowSpec
+from penstock.workflows.spec.text import plain
 
 __all__ = ["Change", "diff"]
 
@@ -26,10 +26,10 @@ class Change:
     def __str__(self) -> str:
         match self.how:
             case "added":
-                return f"+ {self.path}: {_short(self.after)}"
+                return f"+ {self.path}{_short(self.after)}"
             case "removed":
-                return f"- {self.path}: {_short(self.before)}"
-        return f"~ {self.path}: {_short(self.before)} -> {_short(self.after)}"
+                return f"- {self.path}{_short(self.before)}"
+        return f"~ {self.path}{_short(self.before)} ->{_short(self.after).removeprefix(':')}"
 
 
 def diff(before: WorkflowSpec | None, after: WorkflowSpec) -> tuple[Change, ...]:
@@ -68,5 +68,5 @@ def _compare(path: str, before: Any, after: Any) -> Iterator[Change]:
 
 def _short(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{key}={part}" for key, part in value.items()) or "-"
-    return "-" if value is True else str(value)
+        value = ", ".join(f"{key}={part}" for key, part in value.items())
+    return "" if value is True else f": {value}"

@@ -11,9 +11,22 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from penstock.workflow.spec.grammar import And, Binary, Compare, Covers, Fact, Flag, Literal, Not, Or, Param, Term, Word
-from penstock.workflow.spec.grammar import Node as Tree
-from penstock.workflow.spec.grammar import parse as _parse
+from penstock.workflows.spec.grammar import (
+    And,
+    Binary,
+    Compare,
+    Covers,
+    Fact,
+    Flag,
+    Literal,
+    Not,
+    Or,
+    Param,
+    Term,
+    Word,
+)
+from penstock.workflows.spec.grammar import Node as Tree
+from penstock.workflows.spec.grammar import parse as _parse
 
 __all__ = ["FactRef", "Lookup", "Predicate", "Scope", "Unmet", "parse"]
 

@@ -11,8 +11,8 @@ import yaml
 
 from penstock.errors import Location, WorkflowError
 from penstock.names import Fingerprint, fingerprint
-from penstock.workflow.spec.convert import Places, validated
-from penstock.workflow.spec.model import SPEC_FORMAT, WorkflowSpec
+from penstock.workflows.spec.convert import Places, validated
+from penstock.workflows.spec.model import SPEC_FORMAT, WorkflowSpec
 
 __all__ = ["from_file", "from_text", "plain", "schema", "spec_fingerprint", "to_json", "to_yaml"]
 

@@ -18,7 +18,7 @@ from cronsim import CronSim, CronSimError
 from penstock.define.values import duration_us
 from penstock.errors import WorkflowError
 from penstock.semantics.windows import calendar_start_us
-from penstock.workflow.spec.model import Schedule
+from penstock.workflows.spec.model import Schedule
 
 __all__ = ["check_schedule", "first_instant_us", "interval_at", "next_firing", "skipped_firing"]
 

@@ -9,9 +9,9 @@ import penstock as ps
 from penstock.components.contract import BatchComponent, Parameters, StreamComponent
 from penstock.define.workflow import Workflow
 from penstock.errors import NotBuiltError, WorkflowError, WorkflowErrors
-from penstock.workflow.spec.check import Surroundings, check
-from penstock.workflow.spec.convert import to_spec
-from penstock.workflow.spec.text import from_text
+from penstock.workflows.spec.check import Surroundings, check
+from penstock.workflows.spec.convert import to_spec
+from penstock.workflows.spec.text import from_text
 
 NOW = 1_795_000_000_000_000
 HERE = Path(__file__).parent
@@ -81,7 +81,7 @@ def test_a_cycle_through_a_stream_is_legal_and_one_without_is_drawn() -> None:
     circle.batch("a", count(), when='status(c) == "done"')
     circle.batch("b", count(), when='status(a) == "done"')
     circle.batch("c", count(), when="rows(b) > 1")
-    assert "c -> a -> b -> c" in refused(circle) or "a -> b -> c -> a" in refused(circle)
+    assert "a -> b -> c -> a" in refused(circle)
 
 
 def edge(when: str, **more: Any) -> Workflow:

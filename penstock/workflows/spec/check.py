@@ -10,11 +10,11 @@ from pydantic import ValidationError
 
 from penstock.components.contract import BatchComponent, StreamComponent
 from penstock.errors import WorkflowError, WorkflowErrors, nearest
-from penstock.workflow.spec import template
-from penstock.workflow.spec.convert import Places
-from penstock.workflow.spec.model import Edge, Node, Parameter, WorkflowSpec
-from penstock.workflow.spec.predicate import FactRef, Predicate, parse
-from penstock.workflow.spec.schedule import check_schedule
+from penstock.workflows.spec import template
+from penstock.workflows.spec.convert import Places
+from penstock.workflows.spec.model import Edge, Node, Parameter, WorkflowSpec
+from penstock.workflows.spec.predicate import FactRef, Predicate, parse
+from penstock.workflows.spec.schedule import check_schedule
 
 __all__ = ["STATUSES", "Surroundings", "check", "value_fits"]
 
@@ -294,7 +294,7 @@ class _Checker:
         for start in self.before:
             found = self.find_cycle(start, state, [])
             if found:
-                drawn = " -> ".join([*reversed(found), found[-1]])
+                drawn = " -> ".join([found[0], *reversed(found)])
                 yield self.error(
                     f"workflow {self.spec.name}: batch nodes wait for one another in a circle",
                     drawn,

@@ -17,7 +17,7 @@ from penstock.define.view import View
 from penstock.define.workflow import Action, Component, Output, Trigger, Workflow
 from penstock.define.workflow import Node as Written
 from penstock.errors import Location, NotBuiltError, WorkflowError, nearest
-from penstock.workflow.spec.model import WorkflowSpec
+from penstock.workflows.spec.model import WorkflowSpec
 
 __all__ = ["Places", "to_spec", "validated"]
 
