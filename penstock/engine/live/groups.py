@@ -13,8 +13,8 @@ import pyarrow as pa
 from penstock.algebra.keys import key_hashes
 from penstock.algebra.layout import Layout, Measure, Op, Output, Slot, SlotKind, WindowKind
 from penstock.algebra.measures import Groups, Reader, measure_groups
-from penstock.algebra.monoids import arguments
-from penstock.algebra.program import Mask, compile_program, slow_outputs
+from penstock.algebra.monoids import Status, arguments
+from penstock.algebra.program import Kind, Mask, compile_program, slow_outputs
 from penstock.algebra.table import Column, Rows
 from penstock.engine.history.slots import flatten, to_arrow
 from penstock.engine.live.interner import Interner
@@ -28,6 +28,8 @@ __all__ = ["Features", "GroupState", "LayoutState", "SlotValue", "horizon_us"]
 
 Int64s = npt.NDArray[np.int64]
 
+_OK, _ZERO = Status.OK.value, Status.ZERO.value
+
 
 @dataclass(frozen=True, eq=False)
 class Features:
@@ -35,12 +37,12 @@ class Features:
 
     Attributes:
         columns: by output name, in the output's type.
-        statuses: by output name, a `Status` code per query.
+        statuses: a row per output, in the same order: a `Status` code per query.
         seen: whether any row of the key counts in any window.
     """
 
     columns: dict[str, pa.Array]
-    statuses: dict[str, npt.NDArray[np.uint8]]
+    statuses: npt.NDArray[np.uint8]
     seen: npt.NDArray[np.bool_]
 
 
@@ -85,11 +87,15 @@ class LayoutState:
     ) -> None:
         self.layout, self.slots, self._interner = layout, slots, interner
         self.customs = customs or {}
-        self._wide, self._counters = _widened(layout, slots)
+        self._wide, counters = _widened(layout, slots)
         nullable = [slot.nullable for slot in slots]
         program = compile_program(self._wide, nullable=nullable, outputs=range(len(self._wide.outputs)))
         self.keyed = KeyedState(handle, program, root, reader=reader, instants=instants)
         self._slow = slow_outputs(layout)
+        self._place_of = {self._wide.outputs[o].name: place for place, o in enumerate(program.outputs)}
+        self._counters = [self._place_of[name] for name in counters]
+        self._places = [self._place_of.get(output.name, 0) for output in layout.outputs]
+        self._as_it_lies = [self._plain_kind(output) for output in layout.outputs]
 
     def encode(self, rows: pa.RecordBatch) -> Slots:
         """Slot values of rows of the group's input."""
@@ -124,22 +130,41 @@ class LayoutState:
         own = own and self.layout.include_self
         calendar = self._calendar(q)
         made = self.keyed.query(records, hashes, q, a, own=own, calendar=calendar)
-        program = self.keyed.program
-        found = {self._wide.outputs[o].name: column for o, column in zip(program.outputs, made, strict=True)}
         seen = np.zeros(q.size, np.bool_)
-        for name in self._counters:
-            seen |= found[name].values > 0
+        for place in self._counters:
+            seen |= made.column(place).values > 0
+        slow: dict[str, Column] = {}
         for window in sorted({self.layout.outputs[i].window for i in self._slow}):
-            place = program.windows.index(window)
+            place = self.keyed.program.windows.index(window)
             limit = self._enough(window)
             rows = self.keyed.select(records, hashes, q, a, place, limit=limit, own=own, calendar=calendar)
-            found |= self._measured(window, rows, q)
-        columns, statuses = {}, {}
-        for output in self.layout.outputs:
-            column = self._decoded(output, found[output.name])
-            columns[output.name] = to_arrow(column, output.type)
-            statuses[output.name] = column.status
+            slow |= self._measured(window, rows, q)
+        statuses = made.statuses[self._places]
+        for i in self._slow:
+            statuses[i] = slow[self.layout.outputs[i].name].status
+        present = (statuses == _OK) | (statuses == _ZERO)
+        complete, bits = present.all(axis=1).tolist(), np.packbits(present, axis=1, bitorder="little")
+        data, starts, columns = pa.py_buffer(made.data), made.starts, {}
+        for i, (output, place, kind) in enumerate(
+            zip(self.layout.outputs, self._places, self._as_it_lies, strict=True)
+        ):
+            if kind is None:
+                column = slow[output.name] if output.name in slow else self._decoded(output, made.column(place))
+                columns[output.name] = to_arrow(column, output.type)
+                continue
+            values = data.slice(starts[place], starts[place + 1] - starts[place])
+            bitmap = None if complete[i] else pa.py_buffer(bits[i])
+            columns[output.name] = pa.Array.from_buffers(kind, q.size, [bitmap, values])
         return Features(columns, statuses, seen)
+
+    def _plain_kind(self, output: Output) -> pa.DataType | None:
+        """The type of an output whose values are Arrow's as the kernel leaves them; None for the others."""
+        program, kind = self.keyed.program, Type.parse(output.type)
+        if output.name not in self._place_of or self._is_coded(output):
+            return None
+        made, size = program.kinds[self._place_of[output.name]], program.sizes[self._place_of[output.name]]
+        plain = {"int": (Kind.INT, 8), "float": (Kind.FLOAT, 8), "decimal": (Kind.DECIMAL, 16)}
+        return kind.arrow if plain.get(kind.name) == (made, size) else None
 
     @property
     def has_slow(self) -> bool:
@@ -200,14 +225,19 @@ class LayoutState:
         key = np.zeros(found.t.size, np.int64)
         return Rows(key, found.t, found.rank, values, valid), dictionaries
 
-    def _decoded(self, output: Output, column: Column) -> Column:
+    def _is_coded(self, output: Output) -> bool:
+        """Whether its values are codes of values in the arena."""
         measure = self.layout.measures[output.measure]
         if measure.op not in (Op.FIRST, Op.LAST) or measure.slot is None or measure.per is not None:
-            return column
-        if self.layout.slots[measure.slot].kind is not SlotKind.CODE:
+            return False
+        return self.layout.slots[measure.slot].kind is SlotKind.CODE
+
+    def _decoded(self, output: Output, column: Column) -> Column:
+        slot = self.layout.measures[output.measure].slot
+        if slot is None or not self._is_coded(output):
             return column
         codes = np.where(column.valid, column.values, 0)
-        dictionary, at = self._interner.dictionary(codes, self.slots[measure.slot].type.arrow)
+        dictionary, at = self._interner.dictionary(codes, self.slots[slot].type.arrow)
         return Column(dictionary.take(pa.array(at)), column.status)
 
 

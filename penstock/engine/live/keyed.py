@@ -20,7 +20,7 @@ from penstock.algebra.program import Kind, Program
 from penstock.algebra.table import Column
 from penstock.errors import EngineError
 
-__all__ = ["FOREVER", "Applied", "Counts", "Found", "KeyedState", "Records", "Slots", "Stale", "id_hashes"]
+__all__ = ["FOREVER", "Answered", "Applied", "Counts", "Found", "KeyedState", "Records", "Slots", "Stale", "id_hashes"]
 
 Int64s = npt.NDArray[np.int64]
 Records = npt.NDArray[np.uint64]
@@ -29,7 +29,6 @@ FOREVER = -(2**63)
 """A cutoff before which nothing lies."""
 
 _READER, _INSTANTS = 1, 2
-_FLOAT = Kind.FLOAT
 
 
 class Stale(Exception):  # noqa: N818 a reader's signal to itself, no error
@@ -91,6 +90,29 @@ class Found:
     values: Sequence[npt.NDArray[Any] | None]
 
 
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """Answers of a program's outputs to n queries.
+
+    Attributes:
+        data: values as the kernel left them, those of output i in the bytes from starts[i] to starts[i + 1].
+        statuses: a row per output.
+        kinds: of the outputs.
+    """
+
+    data: npt.NDArray[np.uint8]
+    starts: Sequence[int]
+    statuses: npt.NDArray[np.uint8]
+    kinds: Sequence[Kind]
+
+    def column(self, i: int) -> Column:
+        """One output: int64, float64, or, where a value has 16 bytes, halves of uint64."""
+        part, n = self.data[self.starts[i] : self.starts[i + 1]], self.statuses.shape[1]
+        if part.size == 16 * n and n:
+            return Column(part.view(np.uint64).reshape(n, 2), self.statuses[i])
+        return Column(part.view(np.float64 if self.kinds[i] is Kind.FLOAT else np.int64), self.statuses[i])
+
+
 class KeyedState:
     """The series of all keys under one root of an arena.
 
@@ -120,6 +142,7 @@ class KeyedState:
                 remedy="start the live job" if reader else "give the state more memory",
             )
         self._state = ffi.gc(state, lib.ps_live_delete)
+        self._starts = np.concatenate([[0], np.cumsum(program.sizes)]).astype(np.int64)
 
     @property
     def handle(self) -> Any:
@@ -171,8 +194,8 @@ class KeyedState:
         *,
         own: bool,
         calendar: Int64s | None,
-    ) -> list[Column]:
-        """One column per output of the program.
+    ) -> Answered:
+        """Answers of all outputs of the program.
 
         Args:
             own: the row with t = q and rank a counts whatever the window's edge, where the layout includes it.
@@ -183,22 +206,13 @@ class KeyedState:
         """
         n, pins = q.size, list[Any]()
         asked = self._asked(records, hashes, q, a, calendar=calendar, own=own, pins=pins)
-        sizes = self.program.sizes
-        places = np.concatenate([[0], np.cumsum(sizes)]).astype(np.uint64) * np.uint64(n)
-        data, statuses = np.zeros(int(places[-1]) + 8, np.uint8), np.zeros((len(sizes), n + 1), np.uint8)
+        starts = self._starts * n
+        data, statuses = np.zeros(int(starts[-1]) + 8, np.uint8), np.zeros((starts.size - 1, n + 1), np.uint8)
         out = ffi.new("ps_columns *")
-        out.values = _pointers_at(data.ctypes.data + places, pins)
-        out.statuses = _pointers_at(statuses.ctypes.data + np.arange(len(sizes) + 1, dtype=np.uint64) * (n + 1), pins)
-        ends = places.tolist()
-        values = [
-            part.view(np.uint64).reshape(n, 2) if size == 16 else part.view(np.int64)
-            for size, part in ((size, data[ends[i] : ends[i + 1]]) for i, size in enumerate(sizes))
-        ]
+        out.values = _pointers_at(data.ctypes.data + starts.astype(np.uint64), pins)
+        out.statuses = _pointers_at(statuses.ctypes.data + np.arange(starts.size, dtype=np.uint64) * (n + 1), pins)
         self._check(lib.ps_live_query(self._state, asked, out))
-        return [
-            Column(made.view(np.float64) if kind is _FLOAT else made, status[:n])
-            for made, status, kind in zip(values, statuses, self.program.kinds, strict=True)
-        ]
+        return Answered(data, starts.tolist(), statuses[:, :n], self.program.kinds)
 
     def select(
         self,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
+from operator import itemgetter
 from typing import Any
 
 from penstock.algebra.binding import ffi, lib
@@ -19,6 +21,8 @@ __all__ = ["PreparedGroup"]
 
 _INT, _TEXT = 1, 4
 _GOOD = (Status.OK, Status.ZERO)
+_PATTERNS = 4_096
+_LEAST, _GREATEST = -(2**63), 2**63 - 1
 
 
 class PreparedGroup:
@@ -38,6 +42,7 @@ class PreparedGroup:
         self.names = tuple(output.name for output in plan.layout.outputs)
         self._kinds = [kind.name for kind in plan.key_types]
         self._state: Any = None
+        self._choose: dict[bytes, Callable[[tuple[Any, ...]], tuple[Any, ...]]] = {}
         self._refuse()
         self._bind()
 
@@ -67,11 +72,21 @@ class PreparedGroup:
             present.follow()
 
     def _values(self) -> tuple[float | int | None, ...]:
-        made = self._unpack(self._value_bytes)
         statuses = bytes(self._status_bytes)
-        if statuses.translate(None, b"\x00\x05"):
-            return tuple([v if s in _GOOD else None for v, s in zip(made, statuses, strict=True)][: len(self.names)])
-        return made[: len(self.names)]
+        choose = self._choose.get(statuses)
+        if choose is None:
+            choose = self._chooser(statuses)
+        chosen: tuple[float | int | None, ...] = choose((*self._unpack(self._value_bytes), None))
+        return chosen
+
+    def _chooser(self, statuses: bytes) -> Callable[[tuple[Any, ...]], tuple[Any, ...]]:
+        """What takes the values shown out of all values and a null; kept, since few patterns of statuses come."""
+        if len(self._choose) >= _PATTERNS:
+            self._choose.clear()
+        shown = [i if status in _GOOD else len(statuses) for i, status in enumerate(statuses[: len(self.names)])]
+        choose = itemgetter(*shown) if len(shown) > 1 else lambda values: (values[shown[0]],)
+        self._choose[statuses] = choose
+        return choose
 
     def _place(self, key: tuple[int | str | None, ...]) -> bool:
         """Puts the key where the kernel looks; False for one with a null part, whose values are those of no rows."""
@@ -83,7 +98,7 @@ class PreparedGroup:
             if part is None:
                 self._empty()
                 return False
-            if self._kinds[i] == "int" and type(part) is int:
+            if self._kinds[i] == "int" and type(part) is int and _LEAST <= part <= _GREATEST:
                 self._ints[i][0] = part
             elif self._kinds[i] == "text" and type(part) is str:
                 data = part.encode()

@@ -80,10 +80,8 @@ def read_group(asking: Asking, plan: GroupPlan, keys: Sequence[pa.Array]) -> Rea
     state = asking.present.group(plan)
     log = origin_of(plan.input).name
     found = state.query(alike(keys, plan), asking.instants(n), asking.known(log, n))
-    statuses = {
-        name: np.where(found.seen, STATUSES[status], np.uint8(Status.UNSEEN)).astype(np.uint8)
-        for name, status in found.statuses.items()
-    }
+    shown = np.where(found.seen, STATUSES[found.statuses], np.uint8(Status.UNSEEN))
+    statuses = dict(zip(found.columns, shown, strict=True))
     return Read(found.columns, statuses, np.full(n, max(0, asking.q_us - asking.moment.known_us), np.int64))
 
 

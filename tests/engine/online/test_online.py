@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -49,6 +50,12 @@ def test_a_prepared_read_is_a_group_read(online: Online) -> None:
     for key in [(0, ""), (1, "é"), (2, "é"), (7, "nobody"), (None, ""), (0, None)]:
         row = online.group("g", *key).table().to_pylist()[0]
         assert prepared.get_one(*key) == tuple(row[name] for name in prepared.names)
+
+
+@pytest.mark.parametrize("key", [(1,), (1, "é", 2), ("1", "é"), (True, "é"), (2**63, "é")])
+def test_a_prepared_read_refuses_other_keys(online: Online, key: tuple[Any, ...]) -> None:
+    with pytest.raises(DataError):
+        online.prepare("g").get_one(*key)
 
 
 def test_one_instant_for_all(online: Online) -> None:
