@@ -21,10 +21,20 @@ from penstock.algebra.arena import CHUNK_BYTES, Arena, crc32c, load_snapshot
 from penstock.engine.live.durable import disk_error, replace_file
 from penstock.errors import PenstockError, StoreError
 
-__all__ = ["FORMAT_VERSION", "Checkpointer", "Manifest", "open_images", "read_manifest", "restore"]
+__all__ = [
+    "FORMAT_VERSION",
+    "IMAGES",
+    "MANIFEST",
+    "Checkpointer",
+    "Manifest",
+    "open_images",
+    "read_manifest",
+    "restore",
+]
 
 FORMAT_VERSION = 1
-_MANIFEST = "manifest"
+MANIFEST = "manifest"
+IMAGES = ("image-0", "image-1")
 _STEP_CHUNKS = 128
 
 
@@ -74,7 +84,7 @@ def read_manifest(directory: Path) -> Manifest | None:
     Raises:
         StoreError: the manifest is damaged or of a newer version.
     """
-    path = directory / _MANIFEST
+    path = directory / MANIFEST
     if not path.exists():
         return None
     data = path.read_bytes()
@@ -154,7 +164,7 @@ class Checkpointer:
                 os.fsync(image)
             self._on_step("chunks synced")
             data = manifest.to_bytes()
-            replace_file(self.directory / _MANIFEST, data)
+            replace_file(self.directory / MANIFEST, data)
             self.bytes_written += len(data)
             self._on_step("manifest replaced")
             self._last = manifest
@@ -192,7 +202,7 @@ class Checkpointer:
 def open_images(directory: Path) -> tuple[int, int]:
     """The two image files of a state directory, opened to read and write."""
     flags = os.O_RDWR | os.O_CREAT
-    return os.open(directory / "image-0", flags, 0o600), os.open(directory / "image-1", flags, 0o600)
+    return os.open(directory / IMAGES[0], flags, 0o600), os.open(directory / IMAGES[1], flags, 0o600)
 
 
 def restore(directory: Path, manifest: Manifest, arena_path: Path) -> None:

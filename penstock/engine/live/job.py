@@ -13,7 +13,8 @@ from typing import Any
 
 from penstock.clock import Clock
 from penstock.engine.live.checkpoint import Checkpointer
-from penstock.engine.live.flow import Flow, Interval
+from penstock.engine.live.erased import begin, seen
+from penstock.engine.live.flow import Flow, Interval, relations_of
 from penstock.engine.live.inputs import Cut, Inputs, InputTopic
 from penstock.engine.live.journal import Journal, read_segment, segments
 from penstock.engine.live.lease import Lease
@@ -93,6 +94,11 @@ class Wanted:
         relations = [plan.relations[name] for name in emit]
         return cls(tuple(groups.values()), asofs, tuple(relations))
 
+    def sources(self) -> list[SourcePlan]:
+        """The streams and tables behind all of it."""
+        read = (plan.relation for plan, _ in self.asofs.values())
+        return [r for r in relations_of([*self.groups, *self.emit, *read]) if isinstance(r, SourcePlan)]
+
     def fingerprint(self) -> Fingerprint:
         """Of everything that decides the state and the rows put out."""
         return fingerprint(
@@ -112,6 +118,10 @@ class _Unsettled:
     frontier_us: int
     meta: bytes
     appending: Future[None] | None
+
+
+_LOOK_S = 0.2
+"""How often a job looks whether rows of its sources were erased."""
 
 
 class LiveJob:
@@ -155,29 +165,35 @@ class LiveJob:
         self._lease = Lease(self.state_dir)
         self._appender = ThreadPoolExecutor(1, "append")
         self._unsettled: _Unsettled | None = None
+        self._look_s = 0.0
+        self._wanted, self._name = Wanted.of(plan, serve, emit), name
         try:
-            self._open(Wanted.of(plan, serve, emit), name)
+            self._open()
+            self._publish()
         except BaseException:
             self._appender.shutdown()
             self._lease.close()
             raise
         self.metrics.recovery_s = time.perf_counter() - began_s
 
-    def _open(self, wanted: Wanted, name: str) -> None:
-        memory_dir = self.options.memory_dir or memory_directory(self.state_dir)
+    def _open(self, keep: Path | None = None) -> None:
+        wanted, memory_dir = self._wanted, self.options.memory_dir or memory_directory(self.state_dir)
         self._fingerprint, epoch = wanted.fingerprint(), self._lease.epoch
+        self._sources = wanted.sources()
+        self._watched = [self._log.topic(source.name) for source in self._sources]
+        self._erasures = seen(self._watched)
+        begin(self.state_dir, self._erasures, keep)
         self._arena, manifest = open_arena(
-            self.state_dir, memory_dir, epoch, self._fingerprint, self.options.reserve_bytes
+            self.state_dir, memory_dir, epoch, self._fingerprint, self.options.reserve_bytes, keep=keep
         )
         self._arena.begin()
         self._flow = Flow([*wanted.groups, *wanted.emit], wanted.asofs, self._arena.handle)
-        self._sources = [r for r in self._flow.relations if isinstance(r, SourcePlan)]
         self._batch, start, facts = 0, dict[str, list[int]](), None
         if manifest is not None:
             facts, waiting = unpack_meta(self._arena.meta())
             self._flow.restore(facts, waiting)
             self._batch, start = int(facts["batch"]), facts["positions"]
-        self._outputs = Outputs(self._log, wanted.emit, name, epoch, None if facts is None else facts["outputs"])
+        self._outputs = Outputs(self._log, wanted.emit, self._name, epoch, None if facts is None else facts["outputs"])
         topics = {source.name.name: self._topic(source) for source in self._sources}
         self._inputs = Inputs(topics, start, self.options.max_rows)
         if facts is not None:
@@ -186,11 +202,15 @@ class LiveJob:
         self._arena.commit(self._batch, self._inputs.frontier_us)
         self._on_step("restored")
         self._replay(manifest.number if manifest else 0)
-        publish(self.state_dir, self._arena, epoch, self._fingerprint, self._flow.kept())
         number = max([*segments(self.state_dir), manifest.number if manifest else 0], default=0) + 1
         self._journal = Journal(self.state_dir, number)
         self._checkpointer = Checkpointer(self._arena, self.state_dir, manifest, self._on_step)
         self._since_rows, self._since_s = 0, time.monotonic()
+
+    def _publish(self) -> None:
+        epoch = self._lease.epoch
+        kept = self._flow.kept()
+        publish(self.state_dir, self._arena, epoch, self._fingerprint, kept, erasures=self._erasures)
 
     def _topic(self, source: SourcePlan) -> InputTopic:
         topic = self._log.topic(source.name)
@@ -237,6 +257,30 @@ class LiveJob:
         Its derived rows may still be on their way into the log then; readers see it when they are there, at the latest
         after the call that finds nothing.
         """
+        if time.monotonic() >= self._look_s:
+            self._look_s = time.monotonic() + _LOOK_S
+            if seen(self._watched) != self._erasures:
+                self._begin_anew()
+        return self._advance()
+
+    def _begin_anew(self) -> None:
+        """Makes the state again out of what is left, as rows were erased; readers keep the former one meanwhile."""
+        self._settle()
+        former, until_us = self._arena, self._inputs.frontier_us
+        self._checkpointer.close()
+        self._journal.close()
+        self._lease.renew()
+        self._open(keep=former.path)
+        while self._inputs.frontier_us < until_us and not self._stopping.is_set() and self._advance():
+            pass
+        self._settle()
+        self._publish()
+        former.close()
+        former.path.unlink(missing_ok=True)
+        self.metrics.begun_anew += 1
+        self._on_step("begun anew")
+
+    def _advance(self) -> bool:
         cut = self._inputs.next(self._flow.due_us())
         if cut is not None:
             self._journaled(cut)

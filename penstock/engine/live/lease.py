@@ -40,7 +40,12 @@ class Lease:
             ) from None
         os.ftruncate(self._fd, 0)
         os.pwrite(self._fd, str(os.getpid()).encode(), 0)
-        self.epoch = self._former() + 1
+        self.epoch = self._former()
+        self.renew()
+
+    def renew(self) -> None:
+        """Raises the epoch: what this process began before is over, as another holder's would be."""
+        self.epoch += 1
         replace_file(self._path, f"{self.epoch}\n".encode())
 
     def _former(self) -> int:

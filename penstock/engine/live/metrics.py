@@ -23,6 +23,7 @@ class Metrics:
         checkpoints, checkpoint_bytes, journal_bytes: written since the process began.
         late_observations: rows whose features could not all be answered from state, being older than their group's
             `observations_late`; history answers them.
+        begun_anew: how often the state was made again, as rows had been erased from a source.
     """
 
     batches: int = 0
@@ -42,3 +43,4 @@ class Metrics:
     checkpoint_bytes: int = 0
     journal_bytes: int = 0
     late_observations: int = 0
+    begun_anew: int = 0

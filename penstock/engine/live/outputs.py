@@ -129,6 +129,8 @@ def _last_place(topic: Topic) -> Place:
     if end == start:
         return promised
     row = topic.read(0, end - 1, max_rows=1).rows
+    if not row.num_rows:  # it was erased
+        return promised
     last = tuple(row.column(name)[0].as_py() for name in (KNOWN_TIME, PARTITION, OFFSET))
     return max(last, promised)
 
