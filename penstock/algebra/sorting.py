@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy.typing as npt
 from penstock.algebra.binding import ffi, lib
 from penstock.errors import EngineError
 
-__all__ = ["Sorted", "gather", "order_groups", "sort_rows"]
+__all__ = ["Sorted", "deal", "gather", "order_groups", "sort_rows", "split"]
 
 Int64s = npt.NDArray[np.int64]
 
@@ -67,6 +68,28 @@ def gather(values: npt.NDArray[Any], order: Int64s) -> npt.NDArray[Any]:
     data, to = ffi.cast("uint8_t *", values.ctypes.data), ffi.cast("uint8_t *", out.ctypes.data)
     lib.ps_gather(order.size, _pointer(order), size, data, to)
     return out
+
+
+def split(hashes: npt.NDArray[np.uint64], parts: int) -> tuple[Int64s, Int64s]:
+    """Places of rows in order of their part, as they come inside a part; and where each part begins, and the end.
+
+    Args:
+        parts: a power of two; a row's part is made of bits 20 and up of its hash.
+    """
+    order, edges = np.empty(hashes.size, np.int64), np.empty(parts + 1, np.int64)
+    lib.ps_split(hashes.size, ffi.cast("uint64_t *", hashes.ctypes.data), parts, _pointer(order), _pointer(edges))
+    return order, edges
+
+
+def deal(columns: Sequence[Int64s], order: Int64s, edges: Int64s, to: npt.NDArray[np.uint64]) -> None:
+    """Writes the rows of each part, in the order of `split`, to addresses with room for them.
+
+    Args:
+        columns: contiguous words. to: an address per part and column; `(parts, columns)`.
+    """
+    values = np.array([column.ctypes.data for column in columns], np.uint64)
+    pointers = ffi.cast("uint64_t **", values.ctypes.data), ffi.cast("uint64_t **", to.ctypes.data)
+    lib.ps_deal(len(columns), pointers[0], edges.size - 1, _pointer(order), _pointer(edges), pointers[1])
 
 
 def order_groups(offsets: Int64s, rank: Int64s) -> Int64s:

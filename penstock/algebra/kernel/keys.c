@@ -31,13 +31,17 @@ static inline uint32_t load4(const uint8_t *p) {
 static inline uint64_t round64(uint64_t acc, uint64_t lane) { return rotate(acc + lane * P2, 31) * P1; }
 static inline uint64_t merge64(uint64_t acc, uint64_t lane) { return (acc ^ round64(0, lane)) * P1 + P4; }
 
+static inline uint64_t avalanche(uint64_t acc) {
+    acc = (acc ^ acc >> 33) * P2;
+    acc = (acc ^ acc >> 29) * P3;
+    return acc ^ acc >> 32;
+}
+
 static inline uint64_t finish(uint64_t acc, const uint8_t *p, size_t left) {
     for (; left >= 8; left -= 8, p += 8) acc = rotate(acc ^ round64(0, load8(p)), 27) * P1 + P4;
     if (left >= 4) acc = rotate(acc ^ load4(p) * P1, 23) * P2 + P3, p += 4, left -= 4;
     for (; left > 0; left--, p++) acc = rotate(acc ^ *p * P5, 11) * P1;
-    acc = (acc ^ acc >> 33) * P2;
-    acc = (acc ^ acc >> 29) * P3;
-    return acc ^ acc >> 32;
+    return avalanche(acc);
 }
 
 uint64_t ps_xxh64(const uint8_t *data, size_t length, uint64_t seed) {
@@ -110,11 +114,13 @@ static void release(buffer *b) {
     if (b->bytes != b->small) free(b->bytes);
 }
 
+/* The tag and the 8 bytes of the value, as `finish` would read them, without going through memory. */
 static void hash_ints(const int64_t *values, int64_t n, uint64_t *out) {
-    uint8_t bytes[9] = {PS_KEY_INT};
     for (int64_t i = 0; i < n; i++) {
-        memcpy(bytes + 1, &values[i], 8);
-        out[i] = finish(P5 + 9, bytes, 9);
+        uint64_t value = (uint64_t)values[i], acc = P5 + 9;
+        acc = rotate(acc ^ round64(0, value << 8 | PS_KEY_INT), 27) * P1 + P4;
+        acc = rotate(acc ^ (value >> 56) * P5, 11) * P1;
+        out[i] = avalanche(acc);
     }
 }
 

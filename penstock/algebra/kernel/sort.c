@@ -117,3 +117,24 @@ void ps_gather(int64_t n, const int64_t *order, int32_t size, const uint8_t *val
     else
         for (int64_t i = 0; i < n; i++) out[i] = values[order[i]];
 }
+
+static int64_t part_of(uint64_t hash, uint64_t mask) { return (int64_t)(hash >> 20 & mask); }
+
+void ps_split(int64_t n, const uint64_t *hash, int32_t parts, int64_t *order, int64_t *edges) {
+    uint64_t mask = (uint64_t)parts - 1;
+    memset(edges, 0, (size_t)(parts + 1) * sizeof *edges);
+    for (int64_t i = 0; i < n; i++) edges[part_of(hash[i], mask) + 1]++;
+    for (int32_t p = 0; p < parts; p++) edges[p + 1] += edges[p];
+    for (int64_t i = 0; i < n; i++) order[edges[part_of(hash[i], mask)]++] = i; /* edges[p] runs to where p + 1 begins */
+    memmove(edges + 1, edges, (size_t)parts * sizeof *edges);
+    edges[0] = 0;
+}
+
+void ps_deal(int32_t columns, const uint64_t *const *values, int32_t parts, const int64_t *order, const int64_t *edges,
+             uint64_t *const *to) {
+    for (int32_t c = 0; c < columns; c++)
+        for (int32_t p = 0; p < parts; p++) {
+            uint64_t *out = to[p * columns + c];
+            for (int64_t i = edges[p]; i < edges[p + 1]; i++) *out++ = values[c][order[i]];
+        }
+}

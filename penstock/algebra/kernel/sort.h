@@ -13,4 +13,12 @@ int ps_sort_rows(int64_t n, int64_t n_keys, const int64_t *key, const int64_t *t
 /* out[i] = values[order[i]], of 1, 8 or 16 bytes each. */
 void ps_gather(int64_t n, const int64_t *order, int32_t size, const uint8_t *values, uint8_t *out);
 
+/* Rows by part, hash >> 20 modulo parts (a power of two): their places in order of part, and in the order they come
+ * inside a part; and where each part begins (parts + 1). */
+void ps_split(int64_t n, const uint64_t *hash, int32_t parts, int64_t *order, int64_t *edges);
+
+/* Writes columns of 8 bytes a row to one place per part and column: to[p * columns + c] gets the values of part p. */
+void ps_deal(int32_t columns, const uint64_t *const *values, int32_t parts, const int64_t *order, const int64_t *edges,
+             uint64_t *const *to);
+
 #endif

@@ -11,41 +11,139 @@ from typing import Final
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from penstock.algebra.keys import key_hashes
-from penstock.engine.history.frame import CHUNK_ROWS, chunks, column, taken_table
+from penstock.algebra.pages import new_words
+from penstock.algebra.sorting import deal, split
+from penstock.engine.history.frame import CHUNK_ROWS, chunks, column, is_words, taken_table, words_of
 from penstock.errors import StoreError
 
-__all__ = ["MemoryExchange", "SpillExchange"]
+__all__ = ["DEALT_ROWS", "MemoryExchange", "SpillExchange"]
 
+Int64 = NDArray[np.int64]
 FORMAT: Final = 1
+DEALT_ROWS: Final = 1 << 16
+"""Rows dealt at a time: few enough for the cache."""
 
 
 class MemoryExchange:
-    """Rows split in memory by the hash of some columns; of each partition the order of rows stays."""
+    """Rows split in memory by the hash of some columns; of each partition the order of rows stays.
 
-    def __init__(self, tables: Iterable[pa.Table], keys: Sequence[str], parts: int) -> None:
+    Rows are dealt as they come, a cache's worth at a time, so that what a source reads into is used again and again.
+
+    Args:
+        rows: about how many there are.
+    """
+
+    def __init__(self, tables: Iterable[pa.Table], keys: Sequence[str], parts: int, rows: int = 0) -> None:
         self._parts: list[list[pa.Table]] = [[] for _ in range(parts)]
-        for table in tables:
-            for part, rows in _split(table, keys, parts) if parts > 1 else ((0, table),):
-                self._parts[part].append(rows)
-            if parts > 1 and not self._parts[0]:
-                self._parts[0].append(table.slice(0, 0))
-        self._empty = self._parts[0][0].slice(0, 0)
+        self._empty: pa.Table | None = None
+        first, dealer = None, None
+        for table in chunks(tables, DEALT_ROWS) if parts > 1 else tables:
+            self._empty = table.slice(0, 0) if self._empty is None else self._empty
+            if not table.num_rows:
+                continue
+            if parts == 1 and first is None and dealer is None:
+                first = table  # if there is no other, it may stay where it is
+                continue
+            for piece in (table,) if first is None else (first, table):
+                dealer = self._deal(dealer, piece, keys, rows)
+            first = None
+        if dealer is not None:
+            dealer.close()
+        if first is not None:
+            self._parts[0].append(first)
+
+    def _deal(self, dealer: _Dealer | None, table: pa.Table, keys: Sequence[str], rows: int) -> _Dealer:
+        if dealer is None or not dealer.takes(table):
+            if dealer is not None:
+                dealer.close()
+            dealer = _Dealer(table, keys, self._parts, rows)
+        dealer.add(table)
+        return dealer
 
     def read(self, part: int) -> pa.Table:
-        """The rows of one partition."""
-        return pa.concat_tables(self._parts[part] or [self._empty])
+        """The rows of one partition; once, so that its memory is free when it is done."""
+        tables, self._parts[part] = self._parts[part], []
+        return pa.concat_tables(tables or [self._empty])
+
+
+class _Dealer:
+    """Deals rows of one form over partitions: columns of words into rooms, any other as Arrow takes them.
+
+    Args:
+        like: a table of the form. found: where each partition's rows go when a room is full. rows: about how many come.
+    """
+
+    def __init__(self, like: pa.Table, keys: Sequence[str], found: list[list[pa.Table]], rows: int) -> None:
+        parts = len(found)
+        self.schema, self.keys, self.found = like.schema, keys, found
+        self.words = [name for name in like.column_names if is_words(like.column(name))]
+        self.others = [name for name in like.column_names if name not in self.words]
+        self.wanted = max(rows * 3 // (2 * parts), DEALT_ROWS)  # what stays empty takes no memory
+        self.rooms: list[Int64] = [np.empty((len(self.words), 0), np.int64)] * parts
+        self.rest: list[list[pa.Table]] = [[] for _ in found]
+        self.used, self.size = np.zeros(parts, np.int64), np.zeros(parts, np.int64)
+        self.to = np.zeros((parts, len(self.words)), np.uint64)
+
+    def takes(self, table: pa.Table) -> bool:
+        """Whether a table has the form that this one deals."""
+        return bool(table.schema == self.schema) and all(is_words(table.column(name)) for name in self.words)
+
+    def add(self, table: pa.Table) -> None:
+        """Deals the rows of a table."""
+        order, edges = _places(table, self.keys, len(self.found))
+        counts = np.diff(edges)
+        for part in np.flatnonzero(self.used + counts > self.size).tolist():
+            self._seal(part)
+            self._open(part, int(counts[part]))
+        if self.words:
+            deal([words_of(column(table, name)) for name in self.words], order, edges, self.to)
+        self.used += counts
+        self.to += (8 * counts).astype(np.uint64)[:, None]
+        if self.others:
+            rest = taken_table(table.select(self.others), order)
+            for part in np.flatnonzero(counts).tolist():
+                self.rest[part].append(rest.slice(edges[part], counts[part]))
+
+    def close(self) -> None:
+        """Hands over what is still in rooms."""
+        for part in np.flatnonzero(self.used).tolist():
+            self._seal(part)
+
+    def _open(self, part: int, least: int) -> None:
+        size = max(self.wanted, least)
+        self.rooms[part] = new_words(len(self.words) * size).reshape(len(self.words), size)
+        first = self.rooms[part].ctypes.data
+        self.to[part] = first + 8 * size * np.arange(len(self.words), dtype=np.uint64)
+        self.size[part] = size
+
+    def _seal(self, part: int) -> None:
+        n, self.used[part] = int(self.used[part]), 0
+        if not n:
+            return
+        columns: dict[str, pa.Array] = {}
+        for name, words in zip(self.words, self.rooms[part], strict=True):
+            columns[name] = pa.Array.from_buffers(self.schema.field(name).type, n, [None, pa.py_buffer(words[:n])])
+        if self.others:
+            rest = pa.concat_tables(self.rest[part])
+            columns |= {name: column(rest, name) for name in self.others}
+            self.rest[part] = []
+        table = pa.Table.from_arrays([columns[name] for name in self.schema.names], schema=self.schema)
+        self.found[part].append(table)
+
+
+def _places(table: pa.Table, keys: Sequence[str], parts: int) -> tuple[Int64, Int64]:
+    """Places of rows in order of their partition, and where each partition begins, and the end."""
+    if parts == 1:
+        return np.arange(table.num_rows), np.array([0, table.num_rows])
+    return split(key_hashes([column(table, key) for key in keys]), parts)
 
 
 def _split(table: pa.Table, keys: Sequence[str], parts: int) -> Iterator[tuple[int, pa.Table]]:
     """The rows of a table by partition; partitions without rows are left out."""
-    hashes = key_hashes([column(table, key) for key in keys])
-    hashes >>= np.uint64(20)
-    hashes %= np.uint64(parts)
-    part = hashes.astype(np.uint16)
-    order = np.argsort(part, kind="stable")
-    edges = np.concatenate([[0], np.cumsum(np.bincount(part, minlength=parts))])
+    order, edges = _places(table, keys, parts)
     table = taken_table(table, order)
     for i in range(parts):
         if edges[i + 1] > edges[i]:

@@ -42,11 +42,13 @@ __all__ = [
     "gather",
     "instants_us",
     "int64",
+    "is_words",
     "replace_column",
     "system",
     "taken",
     "taken_table",
     "user_columns",
+    "words_of",
 ]
 
 CHUNK_ROWS: Final = 1 << 20
@@ -96,12 +98,23 @@ def gather(values: Int64, at: Int64, default: int = -1) -> Int64:
 
 def taken(values: pa.Array, at: Int64) -> pa.Array:
     """`values` at places, none below 0."""
+    if not len(values) or not is_words(values):
+        return values.take(pa.array(at))
+    return pa.Array.from_buffers(values.type, len(at), [None, pa.py_buffer(gather_words(words_of(values), at))])
+
+
+def is_words(values: pa.Array | pa.ChunkedArray) -> bool:
+    """Whether values are 64 bits each, none of them null."""
     kind = values.type
     wide = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_temporal(kind)
-    if not len(values) or values.null_count or not wide or kind.bit_width != 64:
-        return values.take(pa.array(at))
-    words = np.frombuffer(values.buffers()[1], np.int64, len(values), 8 * values.offset)
-    return pa.Array.from_buffers(kind, len(at), [None, pa.py_buffer(gather_words(words, at))])
+    return bool(wide and kind.bit_width == 64 and not values.null_count)
+
+
+def words_of(values: pa.Array) -> Int64:
+    """The bits of such values."""
+    if not len(values):
+        return np.empty(0, np.int64)
+    return np.frombuffer(values.buffers()[1], np.int64, len(values), 8 * values.offset)
 
 
 def taken_table(table: pa.Table, at: Int64) -> pa.Table:

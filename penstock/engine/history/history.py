@@ -57,7 +57,7 @@ class History:
         progress: told how far a run is.
 
     Answers are the same whatever these say. `Result.table` gives them in the order of the queries; `Result.batches` and
-    files by partition, where there are several (over two million rows, or spilled).
+    files by partition, where there are several (over a million rows, or spilled).
     """
 
     def __init__(
@@ -234,7 +234,7 @@ class History:
                 rows = self._rows_of(source)
                 estimate, n_rows = max(estimate, rows * 8 * 7), max(n_rows, rows)
         parts, spills = partitions_for(estimate + 64 * n_queries, n_rows, self._options)
-        return Run(self._resolver, self._options, parts, spills, self.clock)
+        return Run(self._resolver, self._options, parts, spills, n_rows, self.clock)
 
     def _rows_of(self, source: SourcePlan) -> int:
         """How many rows a source has; counted, one batch in memory at a time, where only that tells."""

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from penstock.engine.history.entry import Entry
+from penstock.engine.history.exchange import MemoryExchange
 from penstock.engine.history.frame import drop_defaults
 from penstock.engine.history.run import Run
 from penstock.engine.history.sources import Rows
@@ -71,7 +72,7 @@ def whole(run: Run, readers: Readers, plan: RelationPlan, wanted: frozenset[str]
     columns, table = run.held.get(id(plan), (frozenset(), None))
     if table is None or not wanted <= columns:
         wanted = wanted | columns
-        table = drop_defaults(pa.concat_tables(list(rows_of(run, readers, plan, wanted))))
+        table = drop_defaults(MemoryExchange(rows_of(run, readers, plan, wanted), (), 1, run.rows).read(0))
         run.held[id(plan)] = (wanted, table)
     yield table
 

@@ -25,7 +25,8 @@ FORMAT: Final = 1
 MAX_PARTS: Final = 1024
 _BUFFER: Final = 1 << 30
 _RESUMABLE_PARTS: Final = 8
-_NEAR_ROWS: Final = 1 << 21
+_NEAR_ROWS: Final = 1 << 19
+_ONE_PART_ROWS: Final = 1 << 20
 _HELD: Final = 10
 """A partition takes about this many times its bytes while it is arranged and swept."""
 _WHOLE: Final = 4
@@ -72,7 +73,7 @@ def partitions_for(estimated_bytes: int, n_rows: int, options: Options) -> tuple
     folder is spilled, in several partitions, so that there is something to go on from.
     """
     parts = 1 if options.work is None else _RESUMABLE_PARTS
-    while parts < MAX_PARTS and n_rows / parts > _NEAR_ROWS:
+    while n_rows > _ONE_PART_ROWS and parts < MAX_PARTS and n_rows / parts > _NEAR_ROWS:
         parts *= 2
     memory_bytes = options.memory_bytes
     spills = options.work is not None
@@ -90,6 +91,7 @@ class Run:
 
     Attributes:
         parts: partitions of every exchange of this run. spills: whether they are on disk.
+        rows: of the greatest source, if that is known.
         dead: rows refused at the door, by source and reason.
         held: relations read into memory, by the identity of their plan: which columns, and the rows.
     """
@@ -98,6 +100,7 @@ class Run:
     options: Options
     parts: int = 1
     spills: bool = False
+    rows: int = 0
     clock: Clock = field(default_factory=WallClock)
     dead: dict[str, dict[str, int]] = field(default_factory=dict)
     _folder: Path | None = None
@@ -160,7 +163,7 @@ class Run:
         """
         told = self.told(tables, stage, rows)
         if not self.spills:
-            return MemoryExchange(told, keys, self.parts)
+            return MemoryExchange(told, keys, self.parts, rows or self.rows)
         buffer = (self.options.memory_bytes or _BUFFER) // 8
         return SpillExchange(self.folder / stage, keys, self.parts, buffer).write(told)
 

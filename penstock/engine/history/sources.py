@@ -19,7 +19,10 @@ from penstock.store.log.interface import Position, Topic
 
 __all__ = ["ArrowRows", "BatchRows", "LakeRows", "LogRows", "ParquetRows", "Resolver", "Rows", "resolver_of"]
 
-BATCH_ROWS = 1 << 20
+BATCH_ROWS = 1 << 16
+"""Few enough to stay in the processor's cache, and in memory that was used before."""
+WHOLE_ROWS = 1 << 20
+"""A file of so many is read in one piece, which need not be put together."""
 
 
 @runtime_checkable
@@ -59,7 +62,7 @@ class ArrowRows:
     def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """The table's own batches."""
         names = [n for n in self.table.column_names if n in columns or is_system_column(n)]
-        yield from self.table.select(names).to_batches(max_chunksize=BATCH_ROWS * 4)
+        yield from self.table.select(names).to_batches(max_chunksize=1 << 22)
 
     def rows(self) -> int | None:
         """The table's rows."""
@@ -89,7 +92,9 @@ class ParquetRows:
             try:
                 with pq.ParquetFile(path) as file:
                     names = [n for n in file.schema_arrow.names if n in columns or n == KNOWN_TIME]
-                    yield from file.iter_batches(batch_size=BATCH_ROWS, columns=names, use_threads=False)
+                    n = file.metadata.num_rows
+                    size = n if 0 < n <= WHOLE_ROWS and len(self.paths) == 1 else BATCH_ROWS
+                    yield from file.iter_batches(batch_size=size, columns=names, use_threads=False)
             except (OSError, pa.ArrowInvalid) as error:
                 raise DataError(
                     f"{path} is a Parquet file", found=str(error), remedy="restore the file, or name another"
@@ -187,7 +192,7 @@ class LogRows:
         for partition, end in enumerate(self.end.offsets):
             at = self.start.offsets[partition]
             while at < end:
-                found = self.topic.read(partition, at, max_rows=min(BATCH_ROWS, end - at))
+                found = self.topic.read(partition, at, max_rows=min(1 << 20, end - at))
                 if found.next_offset == at:
                     break
                 rows = found.rows
