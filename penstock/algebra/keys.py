@@ -152,7 +152,7 @@ class _Parts:
             return self._flat(part, _BOOL, column.fill_null(False).to_numpy(zero_copy_only=False).view(np.uint8))
         days = pa.types.is_date32(kind)
         column = column.cast(pa.int32()) if days else column
-        values = column.fill_null(0).to_numpy()
+        values = (column.fill_null(0) if column.null_count else column).to_numpy()
         return self._flat(part, _DATE if days else _INT, values if days else values.astype(np.int64, copy=False))
 
     def _flat(self, part: Any, kind: int, values: npt.NDArray[Any]) -> int:
@@ -176,7 +176,7 @@ def _plain(column: pa.Array) -> pa.Array:
     if pa.types.is_dictionary(kind):
         return _plain(column.dictionary_decode())
     if pa.types.is_integer(kind) and not pa.types.is_uint64(kind):
-        return column.cast(pa.int64())
+        return column if kind == pa.int64() else column.cast(pa.int64())
     if pa.types.is_string_view(kind):
         return column.cast(pa.large_string())
     if any(

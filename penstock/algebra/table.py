@@ -70,4 +70,4 @@ class Column:
     @property
     def valid(self) -> npt.NDArray[np.bool_]:
         """Where the value is not null."""
-        return np.isin(self.status, (Status.OK, Status.ZERO))
+        return np.logical_or(self.status == Status.OK.value, self.status == Status.ZERO.value)

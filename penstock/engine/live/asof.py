@@ -11,6 +11,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from penstock.algebra.layout import Layout, Measure, Op, Output, Slot, SlotKind, Window, WindowKind
+from penstock.algebra.monoids import Status as Made
+from penstock.engine.history.answers import Status
 from penstock.engine.live.groups import LayoutState
 from penstock.engine.live.interner import Interner
 from penstock.plan.expr.types import BOOL, INT, Type
@@ -53,10 +55,10 @@ class _Value:
 
 @dataclass(frozen=True, eq=False)
 class Newest:
-    """Answers of an as-of read: columns, null unless `status` is "ok"; statuses ok, unseen, deleted, stale."""
+    """Answers of an as-of read: columns, null unless the `status` is OK; statuses OK, UNSEEN, DELETED, STALE."""
 
     columns: dict[str, pa.Array]
-    status: npt.NDArray[np.object_]
+    status: npt.NDArray[np.uint8]
     age_us: npt.NDArray[np.int64]
 
 
@@ -91,30 +93,24 @@ class AsOfState:
 
     def query(self, keys: Sequence[pa.Array], q: npt.NDArray[np.int64], a: npt.NDArray[np.int64]) -> Newest:
         """The newest row of each key before `q`, known at rank `a`."""
-        found = self.state.query(keys, q, a).columns
-        seen = found["1"].is_valid().to_numpy(zero_copy_only=False)
-        age = np.where(seen, q - found["1"].fill_null(0).to_numpy(), 0)
-        status = np.where(seen, "ok", "unseen").astype(object)
-        status[seen & found["0"].fill_null(False).to_numpy(zero_copy_only=False)] = "deleted"
+        made = self.state.merged(keys, q, a)
+        deleted, t = made.column(0), made.column(1)
+        age = np.where(t.valid, q - t.values, 0)
+        status = np.where(t.valid, np.uint8(Status.OK), np.uint8(Status.UNSEEN))
+        status[t.valid & deleted.valid & (deleted.values != 0)] = Status.DELETED
         if self.plan.within_us is not None:
-            status[(status == "ok") & (age > self.plan.within_us)] = "stale"
-        ok = status == "ok"
-        columns = {}
-        for i, name in enumerate(self.columns):
-            present = found[str(2 * i + 3)].fill_null(False).to_numpy(zero_copy_only=False) & ok
-            values = found[str(2 * i + 2)]
-            columns[name] = _masked(values, present)
-        return Newest(columns, status, age.astype(np.int64))
+            status[(status == Status.OK) & (age > self.plan.within_us)] = Status.STALE
+        ok = status == Status.OK
+        values = range(2, 2 + 2 * len(self.columns), 2)
+        statuses = made.statuses[: values.stop].copy()
+        for i in values:
+            present = made.column(i + 1)
+            statuses[i][~(ok & present.valid & (present.values != 0))] = Made.EMPTY.value
+        columns = self.state.shown(made, statuses, values, {})
+        return Newest(dict(zip(self.columns, columns.values(), strict=True)), status, age)
 
 
 def _slot(i: int, value: _Value) -> Slot:
     kind = SlotKind.BOOL if value.present else slot_kind(value.type)
     shown = BOOL if value.present else value.type
     return Slot(f"{value.column}#{i}", kind, str(shown), shown.scale if kind is SlotKind.DECIMAL else 0)
-
-
-def _masked(values: pa.Array, keep: npt.NDArray[np.bool_]) -> pa.Array:
-    if keep.all():
-        return values
-    indices = pa.array(np.arange(len(values)), mask=~keep)
-    return values.take(indices)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -18,7 +18,7 @@ from penstock.algebra.program import Kind, Mask, compile_program, slow_outputs
 from penstock.algebra.table import Column, Rows
 from penstock.engine.history.slots import flatten, to_arrow
 from penstock.engine.live.interner import Interner
-from penstock.engine.live.keyed import Found, KeyedState, Records, Slots
+from penstock.engine.live.keyed import Answered, Found, KeyedState, Records, Slots
 from penstock.plan.expr.types import INT, Type
 from penstock.plan.ir import GroupPlan
 from penstock.semantics.columns import ID
@@ -142,20 +142,30 @@ class LayoutState:
         statuses = made.statuses[self._places]
         for i in self._slow:
             statuses[i] = slow[self.layout.outputs[i].name].status
+        return Features(self.shown(made, statuses, range(len(self._places)), slow), statuses, seen)
+
+    def shown(
+        self, made: Answered, statuses: npt.NDArray[np.uint8], which: Sequence[int], slow: Mapping[str, Column]
+    ) -> dict[str, pa.Array]:
+        """Some outputs of the layout by name, in their types, null where a status says so.
+
+        Args:
+            statuses: a row per output of the layout.
+            slow: outputs that the kernel does not answer.
+        """
         present = (statuses == _OK) | (statuses == _ZERO)
         complete, bits = present.all(axis=1).tolist(), np.packbits(present, axis=1, bitorder="little")
         data, starts, columns = pa.py_buffer(made.data), made.starts, {}
-        for i, (output, place, kind) in enumerate(
-            zip(self.layout.outputs, self._places, self._as_it_lies, strict=True)
-        ):
+        for i in which:
+            output, place, kind = self.layout.outputs[i], self._places[i], self._as_it_lies[i]
             if kind is None:
-                column = slow[output.name] if output.name in slow else self._decoded(output, made.column(place))
-                columns[output.name] = to_arrow(column, output.type)
+                column = slow.get(output.name) or Column(made.column(place).values, statuses[i])
+                columns[output.name] = to_arrow(self._decoded(output, column), output.type)
                 continue
             values = data.slice(starts[place], starts[place + 1] - starts[place])
             bitmap = None if complete[i] else pa.py_buffer(bits[i])
-            columns[output.name] = pa.Array.from_buffers(kind, q.size, [bitmap, values])
-        return Features(columns, statuses, seen)
+            columns[output.name] = pa.Array.from_buffers(kind, statuses.shape[1], [bitmap, values])
+        return columns
 
     def _plain_kind(self, output: Output) -> pa.DataType | None:
         """The type of an output whose values are Arrow's as the kernel leaves them; None for the others."""
@@ -165,6 +175,11 @@ class LayoutState:
         made, size = program.kinds[self._place_of[output.name]], program.sizes[self._place_of[output.name]]
         plain = {"int": (Kind.INT, 8), "float": (Kind.FLOAT, 8), "decimal": (Kind.DECIMAL, 16)}
         return kind.arrow if plain.get(kind.name) == (made, size) else None
+
+    def merged(self, keys: Sequence[pa.Array], q: Int64s, a: Int64s) -> Answered:
+        """What the kernel answers, its outputs in the order of the layout's where none is slow."""
+        records, hashes = self.keyed.find(keys, create=False)
+        return self.keyed.query(records, hashes, q, a, own=False, calendar=self._calendar(q))
 
     @property
     def has_slow(self) -> bool:

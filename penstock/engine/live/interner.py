@@ -43,13 +43,14 @@ class Interner:
 
     def dictionary(self, codes: Codes, kind: pa.DataType) -> tuple[pa.Array, Codes]:
         """The values of codes, each once, and for each code the index of its value; 0 stands for null."""
-        unique, at = np.unique(codes, return_inverse=True)
-        found: list[Any] = [None if code == 0 else self._bytes(int(code)) for code in unique.tolist()]
+        places: dict[int, int] = {}
+        at = np.array([places.setdefault(code, len(places)) for code in codes.tolist()], np.int64)
+        found: list[Any] = [None if code == 0 else self._bytes(code) for code in places]
         if pa.types.is_nested(kind):
-            return pa.array([None if v is None else _unpacked(v, kind) for v in found], kind), at.astype(np.int64)
+            return pa.array([None if v is None else _unpacked(v, kind) for v in found], kind), at
         text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
         plain = pa.array(found, pa.binary())
-        return (plain.cast(pa.string()).cast(kind) if text else plain.cast(kind)), at.astype(np.int64)
+        return (plain.cast(pa.string()).cast(kind) if text else plain.cast(kind)), at
 
     def _bytes(self, code: int) -> bytes:
         known = self._known.get(code)

@@ -15,7 +15,6 @@ import pyarrow.compute as pc
 from penstock.clock import Clock
 from penstock.engine.history.answers import Status
 from penstock.engine.hops import fold, listed_keys
-from penstock.engine.live.frame import set_column
 from penstock.engine.online.answers import Answers
 from penstock.engine.online.prepared import PreparedGroup
 from penstock.engine.online.present import Moment, Present
@@ -25,6 +24,7 @@ from penstock.engine.online.requests import Requests, request_batch, scalar_colu
 from penstock.engine.online.selves import read_with_self
 from penstock.errors import EngineError, nearest
 from penstock.plan.asking import source_of
+from penstock.plan.expr.expression import Expression
 from penstock.plan.expr.types import Schema
 from penstock.plan.ir import GroupPlan, LookupPlan, Plan, TwoHopPlan, ViewPlan
 
@@ -144,27 +144,30 @@ def _answers(
 
 @dataclass
 class _Made:
-    """A view on the way: the requests, with what was read beside them."""
+    """A view on the way: the columns of the requests, with what was read beside them."""
 
-    batch: pa.RecordBatch
+    requests: pa.RecordBatch
+    columns: dict[str, pa.Array] = field(default_factory=dict)
     statuses: dict[str, npt.NDArray[np.uint8]] = field(default_factory=dict)
     ages: dict[str, npt.NDArray[np.int64]] = field(default_factory=dict)
 
-    @property
-    def columns(self) -> Mapping[str, pa.Array]:
-        return dict(zip(self.batch.schema.names, self.batch.columns, strict=True))
-
-    def put(self, name: str, values: pa.Array) -> None:
-        self.batch = set_column(self.batch, name, values)
+    def __post_init__(self) -> None:
+        self.columns.update(zip(self.requests.schema.names, self.requests.columns, strict=True))
 
     def take(self, lookup: LookupPlan, found: Read) -> None:
-        for name, values in found.columns.items():
-            self.put(name, values)
+        self.columns.update(found.columns)
         self.statuses.update(found.statuses)
         label = _label(lookup)
         if label in self.ages and lookup.outputs.names:
             label = lookup.outputs.names[0]
         self.ages[label] = found.age_us
+
+    def evaluate(self, expression: Expression) -> pa.Array:
+        """Of the columns made so far."""
+        names = list(expression.columns)
+        if not names:
+            return expression.evaluate(self.requests)
+        return expression.evaluate(pa.RecordBatch.from_arrays([self.columns[name] for name in names], names=names))
 
 
 def _label(lookup: LookupPlan) -> str:
@@ -198,10 +201,10 @@ def _answer_view(asking: Asking, plan: ViewPlan, requests: pa.RecordBatch) -> _M
         made.take(lookup, read_lookup(asking, lookup, keys))
     for hop in plan.two_hops:
         values = _two_hop(asking, hop, requests)
-        made.put(hop.name, values)
+        made.columns[hop.name] = values
         made.statuses[hop.name] = np.asarray(pc.is_null(values)).astype(np.uint8) * np.uint8(Status.EMPTY)
     for name, expression in plan.expressions:
-        made.put(name, expression.evaluate(made.batch))
+        made.columns[name] = made.evaluate(expression)
     return made
 
 

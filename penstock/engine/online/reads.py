@@ -65,8 +65,7 @@ def read_source(asking: Asking, source: AsOfPlan | GroupPlan, keys: Sequence[pa.
     state = asking.present.asof(source)
     log = origin_of(source.relation).name
     found = state.query(alike(keys, source), asking.instants(n), asking.known(log, n))
-    status = np.array([Status[word.upper()] for word in found.status.tolist()], np.uint8)
-    return Read(found.columns, dict.fromkeys(found.columns, status), found.age_us)
+    return Read(found.columns, dict.fromkeys(found.columns, found.status), found.age_us)
 
 
 def read_group(asking: Asking, plan: GroupPlan, keys: Sequence[pa.Array]) -> Read:
