@@ -70,4 +70,5 @@ class Column:
     @property
     def valid(self) -> npt.NDArray[np.bool_]:
         """Where the value is not null."""
-        return np.logical_or(self.status == Status.OK.value, self.status == Status.ZERO.value)
+        valid: npt.NDArray[np.bool_] = (self.status == Status.OK.value) | (self.status == Status.ZERO.value)
+        return valid
