@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from penstock.plan.ir import (
+    AsOfPlan,
     ComputePlan,
     EnrichPlan,
     FilterPlan,
@@ -12,7 +15,7 @@ from penstock.plan.ir import (
     SourcePlan,
 )
 
-__all__ = ["asking_row", "source_of"]
+__all__ = ["asking_row", "source_of", "sources_of"]
 
 
 def source_of(relation: RelationPlan) -> SourcePlan:
@@ -23,6 +26,23 @@ def source_of(relation: RelationPlan) -> SourcePlan:
         case JoinPlan():
             return source_of(relation.observation)
     return source_of(relation.input)
+
+
+def sources_of(read: RelationPlan | AsOfPlan) -> Iterator[SourcePlan]:
+    """The streams and tables that a relation or an as-of read rests on, those behind its reads included."""
+    match read:
+        case SourcePlan():
+            yield read
+        case AsOfPlan():
+            yield from sources_of(read.relation)
+        case JoinPlan():
+            yield from sources_of(read.observation)
+            yield from sources_of(read.outcome)
+        case EnrichPlan():
+            yield from sources_of(read.input)
+            yield from sources_of(read.lookup.source)
+        case _:
+            yield from sources_of(read.input)
 
 
 def asking_row(group: GroupPlan) -> frozenset[str] | None:

@@ -21,7 +21,7 @@ from penstock.define.relation import Group, Relation
 from penstock.define.stream import Stream, Table
 from penstock.define.window import Closed, Window
 from penstock.testing.conformance import Case, GroupQuery, Query, RowsQuery, ViewQuery
-from penstock.testing.oracle import Door, Knowledge, Row
+from penstock.testing.oracle import Door, Knowledge, Reached, Row
 from penstock.testing.oracle.rows import instant_us
 from penstock.testing.oracle.windows import left_edge
 from penstock.testing.spread import Spread
@@ -212,36 +212,64 @@ def instants(draw: st.DrawFn, group: Group, rows: Sequence[Row], span: Span) -> 
 
 
 @st.composite
-def knowledge(draw: st.DrawFn, q: int, base: str | None, rows: Sequence[Row], span: Span) -> Knowledge:
-    """`a`: mostly as served, else another instant, a vector of positions, or no cut at all."""
+def knowledge(draw: st.DrawFn, q: int, logs: Mapping[str, Sequence[Row]], span: Span) -> Knowledge:
+    """`a`: mostly as served, else another instant, positions with the instant they reach or without, or no cut at all.
+
+    Args:
+        logs: rows of the streams whose positions may be the knowledge; none: instants only.
+    """
+    known = sorted(row.k for rows in logs.values() for row in rows)
     match draw(st.sampled_from(("served", "served", "served", "instant", "later", "positions", "occurred"))):
         case "served":
             return q
-        case "instant" if rows:
-            return draw(st.sampled_from(rows)).k - draw(st.sampled_from((0, 0, 1)))
+        case "instant" if known:
+            return draw(st.sampled_from(known)) - draw(st.sampled_from((0, 0, 1)))
         case "occurred":
             return None
-        case "positions" if base is not None:
-            ends = {row.partition: row.offset + 1 for row in rows}
-            return {(base, partition): draw(st.integers(0, end)) for partition, end in ends.items()}
+        case "positions" if known:
+            return draw(positions(logs, known))
     return q + draw(st.integers(0, 60)) * span.step_us
 
 
 @st.composite
-def group_queries(  # noqa: PLR0917 Hypothesis draws first
-    draw: st.DrawFn, group: Group, base: str | None, rows: Sequence[Row], span: Span, most: int = 6
+def positions(draw: st.DrawFn, logs: Mapping[str, Sequence[Row]], known: Sequence[int]) -> Knowledge:
+    """Positions of logs: those of an instant, as a job has them that has read all known by then; or any."""
+    ends = {(name, row.partition): row.offset + 1 for name, rows in logs.items() for row in rows}
+    if draw(st.integers(0, 2)) == 0:
+        return {place: draw(st.integers(0, end)) for place, end in ends.items()}
+    reached = draw(st.sampled_from(known)) - draw(st.sampled_from((0, 0, 1)))
+    read = [(name, row) for name, rows in logs.items() for row in rows if row.k <= reached]
+    places = dict.fromkeys(ends, 0) | {(name, row.partition): row.offset + 1 for name, row in read}
+    return Reached(places, reached) if draw(st.booleans()) else places
+
+
+@st.composite
+def late_queries(draw: st.DrawFn, group: Group, logs: Mapping[str, Sequence[Row]]) -> list[Query]:
+    """Queries of keys that there are, at positions, just after all that is known there: joined rows have been made."""
+    known = sorted(row.k for rows in logs.values() for row in rows)
+    queries: list[Query] = []
+    for key in draw(st.lists(st.sampled_from((1, 11)), max_size=4)) if known else ():
+        q = draw(st.sampled_from(known)) + 1
+        queries.append(GroupQuery(group.name, (key,), q, draw(positions(logs, [k for k in known if k <= q]))))
+    return queries
+
+
+@st.composite
+def group_queries(
+    draw: st.DrawFn, group: Group, logs: Mapping[str, Sequence[Row]], span: Span, *, most: int = 6, places: bool = True
 ) -> list[Query]:
     """Queries of a group at instants that matter; some made from a row.
 
     Args:
-        base: the stream whose positions may be the knowledge; None: instants only.
-        rows: its rows, for keys and edges.
+        logs: rows of each stream; the first are the group's, for keys and edges.
+        places: their positions may be what is known.
     """
+    rows = next(iter(logs.values()))
     queries: list[Query] = []
     for _ in range(draw(st.integers(1, most))):
         key = draw(st.sampled_from(keys_of(group, rows)))
         q = draw(instants(group, rows, span))
-        a = draw(knowledge(q, base, rows, span))
+        a = draw(knowledge(q, logs if places else {}, span))
         own = None
         if group.include_self and rows and draw(st.booleans()):
             own = draw(st.sampled_from(rows))
@@ -264,7 +292,7 @@ def cases(draw: st.DrawFn, rows: int = 20, queries: int = 6) -> Case:
             relation = stream.with_columns(y="x + 1", z="y * 2")
     group = draw(groups("g", relation, ahead=stream.known is not None))
     found = draw(arrivals(stream, span, rows))
-    asked = draw(group_queries(group, stream.name, found, span, queries))
+    asked = draw(group_queries(group, {stream.name: found}, span, most=queries))
     return Case(Definitions.of(group), {stream.name: found}, asked)
 
 
@@ -289,7 +317,7 @@ def model_cases(draw: st.DrawFn, include_self: bool = False) -> Case:
     late = draw(st.sampled_from((0, SECOND, 20 * SECOND)))
     group = replace(group, observations_late_us=late, include_self=include_self)
     found = draw(arrivals(stream, span))
-    asked = draw(group_queries(group, None, found, span))
+    asked = draw(group_queries(group, {stream.name: found}, span, places=False))
     return Case(Definitions.of(group), {stream.name: found}, asked)
 
 
@@ -324,8 +352,9 @@ def chains(draw: st.DrawFn, rows: int = 12, queries: int = 4) -> Case:
         by_a = draw(groups("first", relation, ("a",)))
         relation = by_a if draw(st.booleans()) else relation >> by_a
     group = draw(groups("g", relation, ("a",)))
-    asked = draw(group_queries(group, None, found["ev"], span, queries))
+    asked = draw(group_queries(group, found, span, most=queries))
     if shape.startswith(("join", "match")):
+        asked += draw(late_queries(group, found))
         asked.append(RowsQuery("j", draw(instants(group, found["ev"], span))))
     return Case(Definitions.of(group), found, asked, shape)
 
@@ -358,7 +387,7 @@ def views(draw: st.DrawFn, rows: int = 12, queries: int = 4) -> Case:
         id = draw(st.sampled_from((None, "e1", "e9"))) if ev.id else None
         payload = Row(q, q, {**values, "at": q, "known_at": q, "id": id, "op": "insert"}, id, "insert", 0, 0, 2**40)
         own = payload if view.base is not None and hasattr(view.base, "relation") and draw(st.booleans()) else None
-        a = draw(knowledge(q, None, found["ev"], span))
+        a = draw(knowledge(q, found, span))
         asked.append(ViewQuery("v", payload.values if own else {"a": values["a"], "s": values["s"]}, q, a, own))
     return Case(Definitions.of(view), found, asked, "view")
 

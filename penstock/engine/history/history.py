@@ -10,10 +10,12 @@ from typing import Any, TypeAlias
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from penstock.clock import Clock, WallClock
 from penstock.engine.history.explain import Explanation, explain
 from penstock.engine.history.frame import column, full, instants_us, int64, replace_column
+from penstock.engine.history.frontiers import Frontiers
 from penstock.engine.history.knowledge import log_name
 from penstock.engine.history.lookups import NUMBER, A, Q, Said, lookup_of_group, read_columns, read_lookup
 from penstock.engine.history.readers import KeyedReads
@@ -24,16 +26,8 @@ from penstock.engine.history.sources import ArrowRows, ParquetRows, Resolver, Ro
 from penstock.engine.history.views import answer_view
 from penstock.errors import DataError, EngineError, nearest
 from penstock.names import fingerprint
-from penstock.plan.ir import (
-    AsOfPlan,
-    EnrichPlan,
-    GroupPlan,
-    JoinPlan,
-    Plan,
-    RelationPlan,
-    SourcePlan,
-    ViewPlan,
-)
+from penstock.plan.asking import sources_of
+from penstock.plan.ir import AsOfPlan, GroupPlan, Plan, RelationPlan, SourcePlan, ViewPlan
 from penstock.store.log.interface import Position
 
 __all__ = ["History", "Places"]
@@ -83,6 +77,7 @@ class History:
         *,
         q: str = "q",
         a: str | Sequence[Places | Sequence[Position]] | None = None,
+        known: str | None = None,
         as_occurred: bool = False,
     ) -> Result:
         """The features of a group for a table of queries.
@@ -93,6 +88,8 @@ class History:
                 the columns that it reads, and system columns that say which row it is (at `q` and new, if none).
             q: the column of instants, timestamps or int64 microseconds.
             a: the column of instants that cuts knowledge; or one position vector per query; `q` by default.
+            known: with position vectors, the column of instants at or before which everything known was read: joined
+                rows made by then count. By default as far as the positions show.
             as_occurred: no cut by knowledge, for exploration only.
 
         Raises:
@@ -101,7 +98,7 @@ class History:
         """
         plan = group if isinstance(group, GroupPlan) else self._group(group)
         lookup = lookup_of_group(plan)
-        asked = _Requests(queries, q, a, as_occurred)
+        asked = _Requests(queries, q, a, known, as_occurred=as_occurred)
         keys = _key_columns(plan, asked.names)
         outputs = {name: name for name in plan.outputs.names}
         names = dict(zip(lookup.outputs.names, outputs, strict=True))
@@ -110,7 +107,7 @@ class History:
 
         def answer(run: Run, statuses: bool) -> Iterator[pa.Table]:
             reading = replace(lookup, keys=keys)
-            sight = asked.sight(base, direct=True)
+            sight = asked.sight(run, base, direct=True)
             found = read_lookup(
                 run, KeyedReads(), [reading], asked.tables(), sight, statuses=statuses, n_readers=asked.rows()
             )
@@ -125,18 +122,25 @@ class History:
         *,
         q: str = "q",
         a: str | Sequence[Places | Sequence[Position]] | None = None,
+        known: str | None = None,
         as_occurred: bool = False,
     ) -> Result:
         """The columns of a view for a table of requests: its inputs and `q`. Arguments as in `group`."""
         plan = view if isinstance(view, ViewPlan) else self._view(view)
-        asked = _Requests(queries, q, a, as_occurred)
+        asked = _Requests(queries, q, a, known, as_occurred=as_occurred)
         asked.require(plan.inputs.names, f"view {plan.name.name}")
         base = None if plan.observation is None else log_name(plan.observation)
         reads = [*plan.lookups, *(x for hop in plan.two_hops for x in (hop.value, hop.keys))]
 
         def answer(run: Run, statuses: bool) -> Iterator[pa.Table]:
             yield from answer_view(
-                run, KeyedReads(), plan, asked.tables(), asked.sight(base), statuses=statuses, n_requests=asked.rows()
+                run,
+                KeyedReads(),
+                plan,
+                asked.tables(),
+                asked.sight(run, base),
+                statuses=statuses,
+                n_requests=asked.rows(),
             )
 
         return self._result(
@@ -263,23 +267,6 @@ class History:
         return found
 
 
-def sources_of(read: RelationPlan | AsOfPlan) -> Iterator[SourcePlan]:
-    """The sources that a read rests on."""
-    match read:
-        case SourcePlan():
-            yield read
-        case AsOfPlan():
-            yield from sources_of(read.relation)
-        case JoinPlan():
-            yield from sources_of(read.observation)
-            yield from sources_of(read.outcome)
-        case EnrichPlan():
-            yield from sources_of(read.input)
-            yield from sources_of(read.lookup.source)
-        case _:
-            yield from sources_of(read.input)
-
-
 def _where(table: pa.Table, values: Mapping[str, Any]) -> pa.Table:
     for name, value in values.items():
         kind = table.schema.field(name).type
@@ -308,7 +295,13 @@ class _Requests:
     """Queries as tables with `Q`, `A` and `NUMBER`, read anew at each call."""
 
     def __init__(
-        self, queries: Queries, q: str, a: str | Sequence[Places | Sequence[Position]] | None, as_occurred: bool
+        self,
+        queries: Queries,
+        q: str,
+        a: str | Sequence[Places | Sequence[Position]] | None,
+        known: str | None,
+        *,
+        as_occurred: bool,
     ) -> None:
         if isinstance(queries, str | Path):
             queries = ParquetRows(queries)
@@ -326,7 +319,8 @@ class _Requests:
                 remedy="give as many as there are rows",
             )
         self.kept = [n for n in self.names if not n.startswith("_")]
-        self.require([q, *([self.a] if self.a else [])], "queries")
+        self.known = None if self.vectors is None else known
+        self.require([q, *(name for name in (self.a, self.known) if name)], "queries")
 
     def require(self, names: Sequence[str], what: str) -> None:
         """Refuses queries that lack a column."""
@@ -338,9 +332,16 @@ class _Requests:
                 remedy=nearest(missing[0], self.names),
             )
 
-    def sight(self, base: str | None, *, direct: bool = False) -> Said:
+    def sight(self, run: Run, base: str | None, *, direct: bool = False) -> Said:
         """How `q` and `a` stand in the tables."""
-        return Said(self.vectors, self.as_occurred, base, direct)
+        at = None if self.vectors is None else Frontiers(run, self.vectors, self._known_us())
+        return Said(at, self.as_occurred, base, direct)
+
+    def _known_us(self) -> NDArray[np.int64] | None:
+        if self.known is None:
+            return None
+        batches = self.source.batches((self.known,))
+        return np.concatenate([int64(instants_us(batch.column(self.known))) for batch in batches])
 
     def rows(self) -> int | None:
         """How many queries, if known."""
@@ -349,7 +350,7 @@ class _Requests:
     def identity(self) -> str:
         """Of the queries and what they may know."""
         vectors = [sorted([*k, v] for k, v in places.items()) for places in self.vectors or ()]
-        return fingerprint([self.source.identity(), self.q, self.a, self.as_occurred, vectors])
+        return fingerprint([self.source.identity(), self.q, self.a, self.known, self.as_occurred, vectors])
 
     def tables(self) -> Iterator[pa.Table]:
         """The queries, numbered."""

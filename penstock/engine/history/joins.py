@@ -13,7 +13,7 @@ from penstock.algebra.history import sweep
 from penstock.algebra.layout import Layout, Measure, Op, Output, Slot, SlotKind, Window, WindowKind
 from penstock.algebra.table import Queries, Rows
 from penstock.engine.history.arrange import KeyedRows
-from penstock.engine.history.frame import UNTIL_OFFSET, column, replace_column, system
+from penstock.engine.history.frame import EVENT, UNTIL_OFFSET, column, replace_column, system
 from penstock.engine.history.relations import Readers, whole
 from penstock.engine.history.run import Run
 from penstock.engine.history.slots import flatten, to_arrow
@@ -68,27 +68,19 @@ def _joined(
 def made_until(observed: pa.Table, made: Int64, kept: NDArray[np.bool_]) -> tuple[Int64, Int64]:
     """Until when a row made from each version counts, and the offset of the version that ends it.
 
-    It ends when the next version of its event makes a row, or when the event is gone: deleted, moved or filtered out.
+    It ends when the next version of its event makes a row, or when the event is gone: deleted, moved or filtered out,
+    with no version that takes over at the same instant.
     """
     until, until_offset = system(observed, KNOWN_UNTIL).copy(), system(observed, UNTIL_OFFSET).copy()
-    ended = np.flatnonzero(until != NEVER_US)
-    if not len(ended):
+    if bool((until == NEVER_US).all()):
         return until, until_offset
-    place = {
-        (p, o): i
-        for i, (p, o) in enumerate(
-            zip(system(observed, PARTITION).tolist(), system(observed, OFFSET).tolist(), strict=True)
-        )
-    }
-    partition = system(observed, PARTITION)
-    for i in ended[np.argsort(-until[ended], kind="stable")].tolist():
-        successor = place.get((int(partition[i]), int(until_offset[i])))
-        if successor is None:
-            continue
-        if kept[successor]:
-            until[i] = made[successor]
-        else:
-            until[i], until_offset[i] = until[successor], until_offset[successor]
+    partition, event, known, offset = (system(observed, name) for name in (PARTITION, EVENT, KNOWN_TIME, OFFSET))
+    order = np.lexsort((offset, known, event, partition))
+    this, after = order[:-1], order[1:]
+    same = (partition[this] == partition[after]) & (event[this] == event[after])
+    follows = same & (known[after] == until[this])  # else the event was gone for a while
+    for i, j in zip(this[follows][::-1].tolist(), after[follows][::-1].tolist(), strict=True):
+        until[i], until_offset[i] = (made[j], offset[j]) if kept[j] else (until[j], until_offset[j])
     return until, until_offset
 
 

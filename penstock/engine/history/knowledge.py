@@ -5,7 +5,7 @@ The kernel compares ranks only: a row counts when `known_from <= a < known_until
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from penstock.engine.history.frame import UNTIL_OFFSET, system
-from penstock.errors import EngineError
+from penstock.plan.asking import source_of
 from penstock.plan.ir import JoinPlan, RelationPlan, SourcePlan
 from penstock.semantics.columns import KNOWN_TIME, KNOWN_UNTIL, NEVER_US, OFFSET, PARTITION
 
@@ -40,14 +40,19 @@ class Vectors:
 
     A vector is {(stream, partition): position}.
     Of partitions that a vector leaves out nothing is known.
+
+    Attributes:
+        reached: for a join, the instant of each vector by which the rows made count: progress makes them, and they
+            stand at no position.
     """
 
     index: Int64
     vectors: Sequence[Places]
+    reached: Callable[[JoinPlan], Int64]
 
     def take(self, at: Int64) -> Vectors:
         """Of some queries."""
-        return Vectors(self.index[at], self.vectors)
+        return Vectors(self.index[at], self.vectors, self.reached)
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,26 +151,30 @@ def _own(own: Own, rows: pa.Table, k: Int64, until: Int64 | None) -> Ranked:
 
 
 def _vectors(knowledge: Vectors, rows: pa.Table, relation: RelationPlan, *, superseded: bool) -> Iterator[Ranked]:
-    if isinstance(_base(relation), JoinPlan):
-        raise EngineError(
-            "a join's rows are known by instants: they are made when progress allows, not at a position",
-            found=f"positions for {log_name(relation)}",
-            remedy="ask with a = an instant, or read the join's own topic",
-        )
-    name = log_name(relation)
+    base, name = _base(relation), source_of(relation).name.name
     partition, offset = system(rows, PARTITION), system(rows, OFFSET)
     width = int(partition.max(initial=0)) + 1
     matrix = np.array([[v.get((name, p), 0) for p in range(width)] for v in knowledge.vectors], np.int64)
-    until_offset = system(rows, UNTIL_OFFSET) if superseded else None
-    for chain in _chains(matrix.reshape(len(knowledge.vectors), width)):
+    matrix = matrix.reshape(len(knowledge.vectors), width)
+    if isinstance(base, JoinPlan):
+        matrix = np.column_stack([matrix, knowledge.reached(base) + 1])
+
+    def first_known(offset: Int64, k: Int64, places: Int64) -> Int64:
+        """The first vector of a chain that covers each row; NEVER where none does."""
         found = np.full(len(offset), NEVER_US, np.int64)
-        until = np.full(len(offset), NEVER_US, np.int64) if until_offset is not None else None
         for p in range(width):
             mine = np.flatnonzero(partition == p)
-            places = matrix[chain, p]
-            found[mine] = _first_above(places, offset[mine])
-            if until is not None and until_offset is not None:
-                until[mine] = _first_above(places, until_offset[mine])
+            found[mine] = _first_above(places[:, p], offset[mine])
+        if isinstance(base, JoinPlan):
+            found = np.maximum(found, _first_above(places[:, width], k))
+        return found
+
+    for chain in _chains(matrix):
+        places = matrix[chain]
+        found = first_known(offset, system(rows, KNOWN_TIME), places)
+        until = None
+        if superseded:
+            until = first_known(system(rows, UNTIL_OFFSET), system(rows, KNOWN_UNTIL), places)
         number = np.full(len(matrix), -1, np.int64)
         number[chain] = np.arange(len(chain))
         a = number[knowledge.index]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, Protocol
@@ -16,6 +16,7 @@ from penstock.engine.history.answers import Answer
 from penstock.engine.history.arrange import KeyedRows
 from penstock.engine.history.asof import answer_asof
 from penstock.engine.history.frame import column, int64, replace_column, system
+from penstock.engine.history.frontiers import Frontiers
 from penstock.engine.history.groups import Asked, answer_group
 from penstock.engine.history.knowledge import EVERYTHING, Instants, Knowledge, Own, Vectors, log_name
 from penstock.engine.history.relations import Readers, group_names, whole
@@ -75,11 +76,12 @@ class Said:
     """Queries that say `q` and `a`: instants, position vectors, or everything as it occurred.
 
     Attributes:
+        at: the position vectors, and how far everything is known at each; None: `a` are instants.
         base: the log whose rows the requests are, for groups that include the asking row; None: they are no rows.
         direct: they are rows of the group's input already, with all its columns.
     """
 
-    vectors: Sequence[Mapping[tuple[str, int], int]] | None = None
+    at: Frontiers | None = None
     as_occurred: bool = False
     base: str | None = None
     direct: bool = False
@@ -103,8 +105,8 @@ class Said:
         """The column `A`."""
         if self.as_occurred:
             return EVERYTHING
-        if self.vectors is not None:
-            return Vectors(int64(readers.column(A)), self.vectors)
+        if self.at is not None:
+            return Vectors(int64(readers.column(A)), self.at.vectors, self.at)
         return Instants(int64(readers.column(A)))
 
 

@@ -40,7 +40,8 @@ class KeyedReads:
         if isinstance(lookup.source, GroupPlan) and lookup.source.layout.include_self:
             own |= read_columns(lookup.source, lookup.columns) & set(plan.input.schema.names)
         rows = rows_of(run, self, plan.input, own)
-        yield from read_lookup(run, self, [lookup], rows, OwnPosition(log_name(plan.input)))
+        tag = f"-{fingerprint(sorted(own))[:8]}"  # the same rows may be read with other columns, too
+        yield from read_lookup(run, self, [lookup], rows, OwnPosition(log_name(plan.input)), tag=tag)
 
     def _features(self, run: Run, plan: GroupPlan, wanted: frozenset[str]) -> Iterator[pa.Table]:
         """One row per input row: computed at (q = t, a = own position), itself counted where the group says so."""

@@ -31,7 +31,7 @@ from penstock.plan.ir import (
 )
 from penstock.semantics.columns import APPENDED_AT, ID, OP, OP_DELETE, is_system_column, system_schema
 
-__all__ = ["Readers", "group_names", "needed_columns", "rows_of", "whole"]
+__all__ = ["Readers", "arrivals", "group_names", "needed_columns", "rows_of", "whole"]
 
 
 class Readers(Protocol):
@@ -132,6 +132,11 @@ def _without_deletes(plan: SourcePlan, table: pa.Table) -> pa.Table:
     if plan.kind == "table" or OP not in table.column_names:
         return table
     return table.filter(pc.not_equal(table.column(OP), OP_DELETE))
+
+
+def arrivals(run: Run, plan: SourcePlan) -> Iterator[pa.Table]:
+    """The system columns of all rows of a source as they arrived, deletes and duplicates included."""
+    return _taken(run, plan, run.resolver(plan), frozenset())
 
 
 def _taken(run: Run, plan: SourcePlan, rows: Rows, wanted: frozenset[str]) -> Iterator[pa.Table]:

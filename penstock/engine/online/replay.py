@@ -13,9 +13,8 @@ import numpy as np
 import pyarrow as pa
 
 from penstock.engine.history import History
-from penstock.engine.live.flow import relations_of
 from penstock.engine.online.readlog import LoggedReads, logged_reads
-from penstock.plan.ir import AsOfPlan, GroupPlan, JoinPlan, RelationPlan, ViewPlan
+from penstock.plan.ir import GroupPlan, ViewPlan
 
 __all__ = ["FLOAT_BOUND", "Replayed", "replay_check"]
 
@@ -45,8 +44,8 @@ class Replayed:
 def replay_check(history: History, reads: Path | str | Iterable[LoggedReads]) -> Replayed:
     """Asks history for every logged read and compares each value: floats within 1e-9, all else exactly.
 
-    `a` of a question is the positions of the read. What rests on joined rows is asked with the instant until which
-    everything was known, as joined rows are made when progress allows and not at a position.
+    `a` of a question is the positions of the read, with the instant until which everything was known there: joined
+    rows are made when progress allows, and stand at no position.
 
     Args:
         history: over the logs that the live job read.
@@ -66,23 +65,9 @@ def replay_check(history: History, reads: Path | str | Iterable[LoggedReads]) ->
 
 
 def _asked(history: History, plan: ViewPlan | GroupPlan, logged: LoggedReads) -> pa.Table:
-    queries = logged.requests.append_column(_Q, pa.array(logged.q_us))
-    a: Any = list(logged.positions)
-    if _on_joins(plan):
-        queries = queries.append_column(_A, pa.array(logged.known_us))
-        a = _A
+    queries = logged.requests.append_column(_Q, pa.array(logged.q_us)).append_column(_A, pa.array(logged.known_us))
     ask = history.view if isinstance(plan, ViewPlan) else history.group
-    return ask(plan, queries, q=_Q, a=a).table()  # type: ignore[arg-type]
-
-
-def _on_joins(plan: ViewPlan | GroupPlan) -> bool:
-    relations: list[RelationPlan] = []
-    lookups = (
-        [] if isinstance(plan, GroupPlan) else [*plan.lookups, *(x for h in plan.two_hops for x in (h.value, h.keys))]
-    )
-    for source in [plan] if isinstance(plan, GroupPlan) else [lookup.source for lookup in lookups]:
-        relations.append(source.relation if isinstance(source, AsOfPlan) else source)
-    return any(isinstance(relation, JoinPlan) for relation in relations_of(relations))
+    return ask(plan, queries, q=_Q, a=list(logged.positions), known=_A).table()  # type: ignore[arg-type]
 
 
 def _compare(found: Replayed, logged: LoggedReads, expected: pa.Table) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from penstock.testing.oracle.answers import Answer, Oracle
 from penstock.testing.oracle.folds import Cell
 from penstock.testing.oracle.labels import Sample, samples
-from penstock.testing.oracle.rows import Door, Knowledge, Log, Own, Row, is_known, visible
+from penstock.testing.oracle.rows import Door, Knowledge, Log, Own, Reached, Row, is_known, visible
 from penstock.testing.oracle.windows import calendar_start, hop_us
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "Log",
     "Oracle",
     "Own",
+    "Reached",
     "Row",
     "Sample",
     "calendar_start",

@@ -22,7 +22,7 @@ from penstock.define.stream import Stream, Table
 from penstock.define.view import View
 from penstock.errors import EngineError
 from penstock.testing.oracle.folds import Cell, fold
-from penstock.testing.oracle.relations import GONE, base_name, computed, filtered, joined, mapped
+from penstock.testing.oracle.relations import GONE, base_name, computed, filtered, joined, mapped, sources
 from penstock.testing.oracle.rows import Knowledge, Log, Own, Row, log_of, plain, visible
 from penstock.testing.oracle.sql import evaluate, is_true
 from penstock.testing.oracle.windows import LIFETIME, covered, names
@@ -60,7 +60,8 @@ class Oracle:
             case Computed():
                 return computed(relation, self.log(relation.input), self.functions)
             case Joined():
-                return joined(relation, self.log(relation.observation), self.log(relation.outcome), self.functions)
+                made = joined(relation, self.log(relation.observation), self.log(relation.outcome), self.functions)
+                return replace(made, feeds=tuple(map(self.log, sources(relation).values())))
             case Enriched():
                 found = relation.lookup
                 return mapped(

@@ -7,12 +7,23 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from penstock.define.aggregate import Agg
-from penstock.define.relation import Computed, Filtered, Joined, Relation
+from penstock.define.relation import Computed, Enriched, Filtered, Group, Joined, Relation
 from penstock.testing.oracle.folds import fold
 from penstock.testing.oracle.rows import Log, Own, Row, visible
 from penstock.testing.oracle.sql import Functions, evaluate, is_true
 
-__all__ = ["GONE", "Match", "base_name", "closings", "computed", "filtered", "joined", "mapped", "outcomes_of"]
+__all__ = [
+    "GONE",
+    "Match",
+    "base_name",
+    "closings",
+    "computed",
+    "filtered",
+    "joined",
+    "mapped",
+    "outcomes_of",
+    "sources",
+]
 
 
 GONE = ("delete", "drop")
@@ -106,7 +117,8 @@ def joined(relation: Joined, observations: Log, outcomes: Log, functions: Functi
     for row in log.rows:
         folded = {} if _gone(row) else _reduced(relation.reducers, found(row, row.k), row, functions)
         rows.append(replace(row, values={**row.values, **folded}))
-    return replace(log, name=relation.name, rows=tuple(rows))
+    origin = observations.origin or observations.name
+    return replace(log, name=relation.name, rows=tuple(rows), origin=origin)
 
 
 def _deadline(observation: Row, match: Match) -> int:
@@ -124,3 +136,16 @@ def base_name(relation: Relation) -> str:
     while not isinstance(relation, Joined) and hasattr(relation, "input"):
         relation = relation.input
     return relation.name
+
+
+def sources(relation: Relation) -> dict[str, Relation]:
+    """The streams and tables that a relation rests on, those behind its reads included, by name."""
+    match relation:
+        case Joined():
+            return {**sources(relation.observation), **sources(relation.outcome)}
+        case Enriched():
+            read = relation.lookup.source
+            return {**sources(relation.input), **sources(read if isinstance(read, Group) else read.relation)}
+        case Filtered() | Computed() | Group():
+            return sources(relation.input)
+    return {relation.name: relation}

@@ -10,7 +10,19 @@ from typing import Any
 
 from penstock.define.stream import Stream, Table
 
-__all__ = ["Door", "Knowledge", "Log", "Own", "Row", "instant_us", "is_known", "log_of", "plain", "visible"]
+__all__ = [
+    "Door",
+    "Knowledge",
+    "Log",
+    "Own",
+    "Reached",
+    "Row",
+    "instant_us",
+    "is_known",
+    "log_of",
+    "plain",
+    "visible",
+]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)  # noqa: UP017 the oracle names what it uses
 
@@ -53,29 +65,63 @@ class Own:
     place: tuple[int, int, int]
 
 
-Knowledge = int | Mapping[tuple[str, int], int] | Own | None
-"""`a`: an instant, {(stream, partition): position}, a row's own position, or None for `as_occurred`."""
+Places = Mapping[tuple[str, int], int]
 
 
-def is_known(a: Knowledge, log: str, row: Row) -> bool:
-    """Whether a row of a log is known at `a`; of partitions that a vector of positions leaves out nothing is."""
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """Positions {(stream, partition): offset}, read when everything known at or before `known_us` had been."""
+
+    places: Places
+    known_us: int
+
+
+Knowledge = int | Places | Reached | Own | None
+"""`a`: an instant, positions with the instant they reach or without, a row's own position, or None (`as_occurred`)."""
+
+
+@dataclass(frozen=True)
+class Log:
+    """The rows of a relation in order of arrival, and the number of the event that each is a version of.
+
+    Attributes:
+        origin: of a join, the log whose positions its rows carry.
+        feeds: of a join, the logs of all sources that it rests on: its rows are made when these are read far enough.
+    """
+
+    name: str
+    rows: tuple[Row, ...]
+    events: tuple[int, ...]
+    origin: str = ""
+    feeds: tuple[Log, ...] = ()
+
+
+def is_known(a: Knowledge, log: Log, row: Row) -> bool:
+    """Whether a row of a log is known at `a`; of partitions that positions leave out nothing is."""
     match a:
         case None:
             return True
         case int():
             return row.k <= a
         case Own():
-            return row.place <= a.place if log == a.log else row.k <= a.place[0]
-    return row.offset < a.get((log, row.partition), 0)
+            return row.place <= a.place if log.name == a.log else row.k <= a.place[0]
+    places = a.places if isinstance(a, Reached) else a
+    if row.offset >= places.get((log.origin or log.name, row.partition), 0):
+        return False
+    reached = a.known_us if isinstance(a, Reached) else min((_reached(feed, places) for feed in log.feeds), default=0)
+    return not log.feeds or row.k <= reached
 
 
-@dataclass(frozen=True)
-class Log:
-    """The rows of a relation in order of arrival, and the number of the event that each is a version of."""
-
-    name: str
-    rows: tuple[Row, ...]
-    events: tuple[int, ...]
+def _reached(log: Log, places: Places) -> int:
+    """The last instant at or before which no row of a source can become known after positions."""
+    named = {partition for name, partition in places if name == log.name}
+    found = []
+    for partition in named | {row.partition for row in log.rows}:
+        end = places.get((log.name, partition), 0)
+        mine = [row for row in log.rows if row.partition == partition]
+        read = max((row.k for row in mine if row.offset < end), default=-(2**62))
+        found.append(min([read, *(row.k - 1 for row in mine if row.offset >= end)]))
+    return min(found, default=-(2**62))
 
 
 def log_of(definition: Stream | Table, rows: Iterable[Row]) -> Log:
@@ -112,7 +158,7 @@ def visible(log: Log, a: Knowledge, deletes: bool = False) -> list[Row]:
     """
     newest: dict[int, Row] = {}
     for row, event in zip(log.rows, log.events, strict=True):
-        if is_known(a, log.name, row) and (event not in newest or newest[event].place < row.place):
+        if is_known(a, log, row) and (event not in newest or newest[event].place < row.place):
             newest[event] = row
     return [row for row in newest.values() if row.op != "drop" and (deletes or row.op != "delete")]
 

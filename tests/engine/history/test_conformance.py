@@ -28,7 +28,7 @@ from penstock.testing.conformance import (
     check,
     check_grid,
 )
-from penstock.testing.oracle import Row
+from penstock.testing.oracle import Knowledge, Reached, Row
 from penstock.testing.strategies import cases, chains, views
 
 _SYSTEM = {
@@ -85,18 +85,19 @@ def _kind(query: Any) -> tuple[Any, ...]:
     if isinstance(query, RowsQuery):
         return ("rows",)
     name = query.group if isinstance(query, GroupQuery) else query.view
-    return (type(query), name, type(query.a) if not isinstance(query.a, Mapping) else Mapping)
+    return (type(query), name, Mapping if isinstance(query.a, Mapping) else type(query.a))
 
 
 def _known(queries: Sequence[GroupQuery | ViewQuery]) -> dict[str, Any]:
     a = queries[0].a
     if a is None:
         return {"q": "asked_at", "as_occurred": True}
-    return (
-        {"q": "asked_at", "a": [query.a for query in queries]}
-        if isinstance(a, Mapping)
-        else {"q": "asked_at", "a": "known_at"}
-    )
+    if isinstance(a, Mapping):
+        return {"q": "asked_at", "a": [query.a for query in queries]}
+    if isinstance(a, Reached):
+        places = [query.a.places for query in queries if isinstance(query.a, Reached)]
+        return {"q": "asked_at", "a": places, "known": "known_at"}
+    return {"q": "asked_at", "a": "known_at"}
 
 
 def _asked(queries: Sequence[Any], inputs: Sequence[Mapping[str, Any]], schema: Schema) -> pa.Table:
@@ -110,8 +111,12 @@ def _asked(queries: Sequence[Any], inputs: Sequence[Mapping[str, Any]], schema: 
     for name, attribute in _SYSTEM.items():
         columns[name] = pa.array([getattr(row, attribute) if row else None for row in selves], system_type(name))
     columns["asked_at"] = pa.array([query.q for query in queries], pa.int64())
-    columns["known_at"] = pa.array([query.a if isinstance(query.a, int) else None for query in queries], pa.int64())
+    columns["known_at"] = pa.array([_instant(query.a) for query in queries], pa.int64())
     return pa.table(columns)
+
+
+def _instant(a: Knowledge) -> int | None:
+    return a.known_us if isinstance(a, Reached) else a if isinstance(a, int) else None
 
 
 def table_of(schema: Schema, rows: Sequence[Row]) -> pa.Table:

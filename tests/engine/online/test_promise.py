@@ -72,14 +72,22 @@ def snapshot(grade: int, now_us: int) -> pa.RecordBatch:
     )
 
 
+def follow_ups(rng: random.Random, n: int, now_us: int) -> pa.RecordBatch:
+    """Something that happened to some keys since."""
+    t = pa.array([now_us - rng.choice((0, 1_000, 20_000)) for _ in range(n)])
+    a, y = [rng.randrange(KEYS) for _ in range(n)], [rng.randrange(9) for _ in range(n)]
+    return pa.record_batch({"_event_time": t, "a": a, "y": y, "at": t.cast(pa.timestamp("us", tz="UTC"))})
+
+
 def write(log: EmbeddedLog, stopping: threading.Event) -> None:
     rng, clock, first, grade = random.Random(5), WallClock(), 1, 0
     sources = {s.name.name: s for s in definitions().relations.values() if isinstance(s, SourcePlan)}
-    ev, tab = sources["ev"], sources["tab"]
+    ev, tab, after = sources["ev"], sources["tab"], sources["after"]
     while not stopping.is_set():
         n, grade = rng.randrange(1, 60), grade + 1
         log.append_all([Append(str(ev.name), _whole(ev, events(rng, n, first, clock.now_us())))])
         log.append_all([Append(str(tab.name), snapshot(grade, clock.now_us()))])
+        log.append_all([Append(str(after.name), follow_ups(rng, n, clock.now_us()))])
         first += n
         stopping.wait(0.01)
 
@@ -91,13 +99,13 @@ def _whole(source: SourcePlan, batch: pa.RecordBatch) -> pa.RecordBatch:
     return batch
 
 
-def ask(online: Online, rng: random.Random) -> set[int | None]:
-    """One read of the view, of one key or many, and one of a group; the grades seen by all keys of the table."""
+def ask(online: Online, rng: random.Random) -> tuple[set[int | None], int]:
+    """One read of the view, of one key or many, and one of a group; the grades and the joined rows that it saw."""
     n = rng.choice((1, TABLE_KEYS))
     requests = [{"a": rng.randrange(KEYS + 2), "w": rng.choice(("a", "ünï", "none", None)), "g": g} for g in range(n)]
     answers = online.view("v", requests)
     online.group("g", [rng.randrange(KEYS), None, 10**6])
-    return set(answers.columns["grade"].to_pylist())
+    return set(answers.columns["grade"].to_pylist()), sum(answers.columns["hits.n_1min"].to_pylist())
 
 
 def test_every_answer_is_history_at_its_positions_through_kills(tmp_path: Path) -> None:
@@ -110,26 +118,28 @@ def test_every_answer_is_history_at_its_positions_through_kills(tmp_path: Path) 
         topics = {s.name.name: log.create_topic(s.name, s.schema.arrow, topic_config(s)) for s in sources}
         writer = threading.Thread(target=write, args=(log, stopping))
         writer.start()
-        online, batches, torn = None, set(), 0
+        online, batches, torn, joined = None, set(), 0, 0
         try:
             for _ in range(2):
                 with running(tmp_path):
                     online = online or Online(planned, tmp_path / "state", clock, reads=reads)
                     for _ in range(30):
-                        torn += len(ask(online, rng)) > 1
+                        grades, found = ask(online, rng)
+                        torn, joined = torn + (len(grades) > 1), joined + found
                         batches.add(online.moment().batch)
                 for _ in range(5):  # the job is dead: what it committed last is still answered
-                    torn += len(ask(online, rng)) > 1
+                    torn += len(ask(online, rng)[0]) > 1
         finally:
             stopping.set()
             writer.join()
             if online is not None:
                 online.close()
             reads.close()
-        found = replay_check(
+        compared = replay_check(
             History(planned, {name: LogRows(topic) for name, topic in topics.items()}), reads.directory
         )
+    assert joined > 10, "no joined rows were read"
     assert torn == 0, "a snapshot of a table was seen in part"
     assert len(batches) > 5
-    assert found.other_version == 0 and found.reads > 500
-    assert not found.different, found.examples
+    assert compared.other_version == 0 and compared.reads > 500
+    assert not compared.different, compared.examples

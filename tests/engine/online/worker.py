@@ -19,7 +19,7 @@ EVENTS = {"a": "int", "x": "float?", "m": "decimal(12,2)?", "w": "text?", "at": 
 
 
 def definitions() -> Plan:
-    """Events that are late and corrected, a table whose grades change all at once, and a view of both."""
+    """Events that are late and corrected, with what followed them; a table whose grades change all at once; a view."""
     ev = ps.stream("ev", time="at", id="id", op="op", schema=EVENTS)
     tab = ps.table("tab", key="g", time="at", schema={"g": "int", "grade": "int", "at": "instant"})
     g = ev.by("a").over("2s", "1min", ps.rows(5), ps.lifetime()).features(
@@ -27,7 +27,10 @@ def definitions() -> Plan:
         many=ps.distinct("w"), items=ps.last_n(3, "w", "x"), by_w=ps.count().per("w"),
     )  # fmt: skip
     near = ev.by("w").over(ps.lifetime()).features("near", who=ps.last_n(4, "a"), n=ps.count())
-    view = ps.view("v", ps.inputs(a="int?", w="text?", g="int"), g, near["n_lifetime"], tab["grade"],
+    after = ps.stream("after", time="at", schema={"a": "int", "y": "int", "at": "instant"})
+    joined = ev.join(after, on="a", within="50ms", grace="10ms", name="joined", hits=ps.count(), top=ps.max("y"))
+    hits = joined.by("a").over("1min").features("hits", n=ps.count(), hits=ps.sum("hits"), top=ps.max("top"))
+    view = ps.view("v", ps.inputs(a="int?", w="text?", g="int"), g, near["n_lifetime"], tab["grade"], hits,
                    around=g["n_lifetime"].of(near["who_lifetime"], agg=ps.sum()),
                    share="g.n_2s / nullif(g.n_lifetime, 0)")  # fmt: skip
     return plan(Definitions.of(view))
