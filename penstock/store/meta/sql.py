@@ -61,6 +61,11 @@ class SqlMeta:
             raise
         return meta
 
+    @property
+    def engine(self) -> sa.Engine:
+        """The database, for the tables of workflows (`rows_store.py`)."""
+        return self._engine
+
     def __enter__(self) -> SqlMeta:
         return self
 
