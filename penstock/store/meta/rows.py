@@ -82,6 +82,8 @@ class WorkflowRow(Row, frozen=True):
     components: str
     """Versions of the components by name, as of the last apply."""
     applied_us: int
+    truths: str
+    """Truth of each condition that makes runs, when it was last looked at."""
 
 
 class RunRow(Row, frozen=True):

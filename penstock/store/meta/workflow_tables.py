@@ -15,7 +15,7 @@ _TYPES: Final = {"str": sa.Text, "int": sa.BigInteger, "int | None": sa.BigInteg
 
 
 def _table(row: type[Row]) -> sa.Table:
-    columns = [
+    columns: list[sa.Column[object]] = [
         sa.Column(
             name,
             _TYPES[row.__annotations__[name]],

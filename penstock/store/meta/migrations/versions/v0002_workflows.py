@@ -35,6 +35,7 @@ def _workflows() -> None:
         sa.Column("code", sa.Text, nullable=False),
         sa.Column("components", sa.Text, nullable=False),
         sa.Column("applied_us", sa.BigInteger, nullable=False),
+        sa.Column("truths", sa.Text, nullable=False),
         sa.PrimaryKeyConstraint("name", name="pk_workflows"),
     )
 

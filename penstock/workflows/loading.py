@@ -1,0 +1,84 @@
+"""State of workflows from the database: everything open at once, ended runs when somebody asks for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from penstock.store.meta.rows import (
+    ConsumptionRow,
+    DefinitionRow,
+    FactRow,
+    IntervalRow,
+    NodeRow,
+    OutboxRow,
+    PoolRow,
+    RunRow,
+    StreamRow,
+    WorkflowRow,
+)
+from penstock.store.meta.rows_store import RowStore
+from penstock.workflow.core.state import State
+
+__all__ = ["load_runs", "load_state"]
+
+_OPEN: Final = ("waiting", "running", "failing", "stopping")
+_CHUNK: Final = 500
+
+
+def load_state(store: RowStore, state: State) -> None:
+    """Fills an empty state with all that is open.
+
+    Raises:
+        StoreError: the database cannot be read.
+    """
+    for workflow in store.read(WorkflowRow):
+        state.put(None, workflow)
+    streams = store.read(StreamRow)
+    needed = {(row.name, row.version) for row in state.workflows.values()} | {(s.workflow, s.version) for s in streams}
+    marks = ", ".join("?" * len(_OPEN))
+    runs = store.read(RunRow, f"state IN ({marks})", _OPEN, tail="ORDER BY seq")
+    _load_specs(store, state, needed | {(run.workflow, run.version) for run in runs})
+    for pool in store.read(PoolRow):
+        state.put(None, pool)
+    _put_runs(store, state, runs)
+    for kind in (StreamRow, OutboxRow):
+        for row in store.read(kind):
+            state.put(None, row)
+    for fact in store.read(FactRow):
+        state.put(None, fact)
+    for interval in store.read(IntervalRow, tail="ORDER BY subject, start_us"):
+        state.put(None, interval)
+    for value in store.read(ConsumptionRow, "state = 'waiting'", tail="ORDER BY revision"):
+        state.put(None, value)
+    newest = store.query("SELECT MAX(seq) FROM runs")[0][0]
+    state.seq = max(state.seq, newest or 0)
+
+
+def load_runs(store: RowStore, state: State, runs: Iterable[str]) -> None:
+    """Takes runs into the state that it does not hold, if there are such; they have ended.
+
+    Raises:
+        StoreError: the database cannot be read.
+    """
+    missing = [run for run in dict.fromkeys(runs) if run not in state.runs]
+    for at in range(0, len(missing), _CHUNK):
+        part = missing[at : at + _CHUNK]
+        rows = store.read(RunRow, f"run IN ({', '.join('?' * len(part))})", part, tail="ORDER BY seq")
+        _load_specs(store, state, {(row.workflow, row.version) for row in rows})
+        _put_runs(store, state, rows)
+
+
+def _load_specs(store: RowStore, state: State, wanted: Iterable[tuple[str, int]]) -> None:
+    for name, version in sorted(set(wanted) - state.specs.keys()):
+        for row in store.read(DefinitionRow, "name = ? AND version = ?", (f"workflow/{name}", version)):
+            state.put(None, row)
+
+
+def _put_runs(store: RowStore, state: State, runs: Sequence[RunRow]) -> None:
+    for at in range(0, len(runs), _CHUNK):
+        part = [row.run for row in runs[at : at + _CHUNK]]
+        for row in runs[at : at + _CHUNK]:
+            state.put(None, row)
+        for node in store.read(NodeRow, f"run IN ({', '.join('?' * len(part))})", part):
+            state.put(None, node)

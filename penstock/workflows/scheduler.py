@@ -1,0 +1,277 @@
+"""The scheduler: takes what waits, steps, commits once, then sends. One thread, woken by what comes.
+
+What is decided is durable before anybody hears of it; what was decided and not sent is owed by the state itself, and a
+scheduler that comes later sends it again.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from itertools import groupby
+from typing import Any, Final, NamedTuple
+
+from penstock.clock import Clock
+from penstock.errors import PenstockError, StoreError, WorkflowError
+from penstock.store.meta.rows import RowChange
+from penstock.store.meta.rows_store import ConflictError, RowStore, merge
+from penstock.workflow.core.requests import KillRun, Message, Rerun, StartRun, Tick
+from penstock.workflow.core.step import recover, step
+from penstock.workflow.core.turn import Core, Effect, Settings
+from penstock.workflow.executor.interface import Executor
+from penstock.workflow.loading import load_runs, load_state
+from penstock.workflow.messages import Acknowledged, Beat, Command, Ended, Hello, Kill, Start, Started, Watch
+from penstock.workflow.supervisor.interface import Supervisor, Wanted
+
+__all__ = ["Scheduler", "Subscriber"]
+
+_LOG: Final = logging.getLogger(__name__)
+_BATCH: Final = 512
+_KEPT_ENDED: Final = 256
+_TRIES: Final = 10
+_LONGEST_WAIT_S: Final = 60.0
+_PAUSE_S: Final = 1.0
+
+Subscriber = Callable[[list[RowChange]], None]
+"""Told of what a commit has changed, in the scheduler's thread: it hands on and returns at once."""
+
+
+class _Posted(NamedTuple):
+    message: Message
+    answer: Future[dict[str, Any]] | None
+
+
+class Scheduler:
+    """Runs the step function over a store, a clock, an executor and a supervisor."""
+
+    def __init__(
+        self,
+        store: RowStore,
+        clock: Clock,
+        executor: Executor,
+        supervisor: Supervisor,
+        settings: Settings | None = None,
+    ) -> None:
+        self._store, self._clock = store, clock
+        self._executor, self._supervisor = executor, supervisor
+        self._settings = settings or Settings()
+        self._core: Core | None = None
+        self._inbox: queue.SimpleQueue[_Posted | None] = queue.SimpleQueue()
+        self._again: list[_Posted] = []
+        self._subscribers: list[Subscriber] = []
+        self._thread: threading.Thread | None = None
+        self._closing = threading.Event()
+        self._tries = 0
+
+    def post(self, message: Message) -> Future[dict[str, Any]]:
+        """Gives a message in, from any thread; the answer comes when what follows from it is durable.
+
+        The future fails with a `WorkflowError` for what cannot be, with a `StoreError` if it could not be written.
+        """
+        answer: Future[dict[str, Any]] = Future()
+        self._inbox.put(_Posted(message, answer))
+        return answer
+
+    def tell(self, message: Message) -> None:
+        """Gives a message in to which nobody waits for an answer."""
+        self._inbox.put(_Posted(message, None))
+
+    def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
+        """Lets somebody be told of every change after its commit; gives a function that ends it."""
+        self._subscribers = [*self._subscribers, subscriber]
+
+        def end() -> None:
+            self._subscribers = [one for one in self._subscribers if one is not subscriber]
+
+        return end
+
+    def start(self) -> None:
+        """Reads the state, sends what is owed, and runs in a thread until `close`."""
+        self.open()
+        self._thread = threading.Thread(target=self._run, name="scheduler", daemon=True)
+        self._thread.start()
+
+    def open(self) -> None:
+        """Reads the state and sends what is owed; `start` does it, and a simulator that makes its own passes.
+
+        Raises:
+            StoreError: the state cannot be read.
+        """
+        self._reload()
+        self._executor.listen(self.tell)
+        self._supervisor.listen(self.tell)
+
+    def close(self) -> None:
+        """Ends the thread after the pass in hand; tasks and streams go on."""
+        self._closing.set()
+        self._inbox.put(None)
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def next_wake_us(self) -> int | None:
+        """When the next timer is due, for whoever makes the passes."""
+        return None if self._core is None else self._core.state.next_wake_us()
+
+    def _run(self) -> None:
+        while not self._closing.is_set():
+            try:
+                first = self._wait()
+                if not self._closing.is_set():
+                    self.make_pass(first)
+            except StoreError as error:
+                _LOG.error("the scheduler cannot use its database, and tries again: %s", error)
+                self._closing.wait(_PAUSE_S)
+
+    def _wait(self) -> list[_Posted]:
+        """What has come, or nothing when a timer is due."""
+        if self._again or self._core is None:
+            return []
+        at = self.next_wake_us()
+        wait_s = _LONGEST_WAIT_S if at is None else min(_LONGEST_WAIT_S, max(0.0, (at - self._clock.now_us()) / 1e6))
+        try:
+            first = self._inbox.get(timeout=wait_s) if wait_s > 0 else self._inbox.get_nowait()
+        except queue.Empty:
+            return []
+        return [] if first is None else [first]
+
+    def make_pass(self, first: Iterable[_Posted] = ()) -> bool:
+        """One pass over what waits: steps, one commit, effects. False if there was nothing to do.
+
+        Raises:
+            StoreError: the database failed; the state is read again in the next pass, and who waits is told.
+        """
+        if self._core is None:
+            self._reload()
+        assert self._core is not None
+        batch = [*self._again, *first]
+        self._again = []
+        while len(batch) < _BATCH:
+            try:
+                posted = self._inbox.get_nowait()
+            except queue.Empty:
+                break
+            if posted is not None:
+                batch.append(posted)
+        at = self._core.state.next_wake_us()
+        if not batch and (at is None or at > self._clock.now_us()):
+            return False
+        try:
+            self._pass(self._core, batch or [_Posted(Tick(), None)])
+        except ConflictError as error:
+            self._core = None
+            self._tries += 1
+            if self._tries > _TRIES:
+                self._tries = 0
+                _fail(batch, error)
+                raise
+            self._again = batch
+        except StoreError as error:
+            self._core = None
+            _fail(batch, error)
+            raise
+        else:
+            self._tries = 0
+        return True
+
+    def _pass(self, core: Core, batch: list[_Posted]) -> None:
+        changes: list[RowChange] = []
+        effects: list[Effect] = []
+        answers: list[tuple[Future[dict[str, Any]], dict[str, Any]]] = []
+        load_runs(self._store, core.state, _runs_named(batch, core))
+        for number, posted in enumerate(batch):
+            try:
+                moves = step(core, posted.message, self._clock.now_us())
+            except Exception as error:  # noqa: BLE001 the edge of the process: one bad message must not end the others
+                self._refuse(posted, error)
+                if core.broken:
+                    self._core = None
+                    self._again = [*batch[:number], *batch[number + 1 :]]
+                    return
+                continue
+            changes += moves.changes
+            effects += moves.effects
+            if posted.answer is not None:
+                answers.append((posted.answer, moves.answer))
+        self._finish(core, changes, effects)
+        for answer, value in answers:
+            answer.set_result(value)
+
+    def _finish(self, core: Core, changes: list[RowChange], effects: list[Effect]) -> None:
+        merged = merge(changes)
+        self._store.commit(merged)
+        self._send(effects)
+        core.state.forget_ended(_KEPT_ENDED)
+        if merged:
+            for subscriber in self._subscribers:
+                try:
+                    subscriber(merged)
+                except Exception:  # noqa: BLE001 the edge of the process: a listener's fault is its own
+                    _LOG.exception("a subscriber failed")
+
+    def _refuse(self, posted: _Posted, error: Exception) -> None:
+        if not isinstance(error, WorkflowError):
+            _LOG.error("a message could not be taken in: %r", posted.message, exc_info=error)
+        if posted.answer is not None:
+            posted.answer.set_exception(error)
+
+    def _reload(self) -> None:
+        """Reads the state anew and sends all effects that are owed."""
+        core = Core(self._settings)
+        load_state(self._store, core.state)
+        moves = recover(core, self._clock.now_us())
+        self._core = core
+        try:
+            self._finish(core, moves.changes, moves.effects)
+        except StoreError:
+            self._core = None
+            raise
+
+    def _send(self, effects: list[Effect]) -> None:
+        """Sends in the order of the decisions; what fails is owed, and sent again when its timer says so."""
+        for kind, group in groupby(effects, type):
+            try:
+                _send_group(self._executor, self._supervisor, kind, list(group))
+            except (PenstockError, OSError) as error:
+                _LOG.warning("effects %s could not be sent, and are sent again: %s", kind.__name__, error)
+
+
+def _send_group(executor: Executor, supervisor: Supervisor, kind: type[Effect], effects: list[Any]) -> None:
+    if kind is Start:
+        executor.start([effect.assignment for effect in effects])
+    elif kind is Acknowledged:
+        executor.acknowledge(effects)
+    elif kind is Kill:
+        for effect in effects:
+            executor.kill(effect)
+    elif kind is Wanted:
+        supervisor.want(effects)
+    elif kind is Command:
+        supervisor.command(effects)
+    elif kind is Watch:
+        supervisor.watch(effects)
+
+
+def _fail(batch: list[_Posted], error: Exception) -> None:
+    for posted in batch:
+        if posted.answer is not None and not posted.answer.done():
+            posted.answer.set_exception(error)
+
+
+def _runs_named(batch: list[_Posted], core: Core) -> list[str]:
+    """Runs that the messages are about and that are not in memory."""
+    found: list[str] = []
+    for message, _ in batch:
+        match message:
+            case Ended() | Started():
+                found.append(message.task.node_run.rpartition("/")[0])
+            case Beat() | Hello():
+                found.extend(task.node_run.rpartition("/")[0] for task in message.running)
+            case StartRun() | KillRun():
+                found.append(message.run)
+            case Rerun():
+                found.extend((message.run, message.origin))
+    return [run for run in found if run not in core.state.runs]
