@@ -18,7 +18,7 @@ from penstock.store.meta.rows import (
     WorkflowRow,
 )
 from penstock.store.meta.rows_store import RowStore
-from penstock.workflow.core.state import State
+from penstock.workflows.core.state import State
 
 __all__ = ["load_runs", "load_state"]
 

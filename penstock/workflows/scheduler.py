@@ -18,13 +18,13 @@ from penstock.clock import Clock
 from penstock.errors import PenstockError, StoreError, WorkflowError
 from penstock.store.meta.rows import RowChange
 from penstock.store.meta.rows_store import ConflictError, RowStore, merge
-from penstock.workflow.core.requests import KillRun, Message, Rerun, StartRun, Tick
-from penstock.workflow.core.step import recover, step
-from penstock.workflow.core.turn import Core, Effect, Settings
-from penstock.workflow.executor.interface import Executor
-from penstock.workflow.loading import load_runs, load_state
-from penstock.workflow.messages import Acknowledged, Beat, Command, Ended, Hello, Kill, Start, Started, Watch
-from penstock.workflow.supervisor.interface import Supervisor, Wanted
+from penstock.workflows.core.requests import KillRun, Message, Rerun, StartRun, Tick
+from penstock.workflows.core.step import recover, step
+from penstock.workflows.core.turn import Core, Effect, Settings
+from penstock.workflows.executor.interface import Executor
+from penstock.workflows.loading import load_runs, load_state
+from penstock.workflows.messages import Acknowledged, Beat, Command, Ended, Hello, Kill, Start, Started, Watch
+from penstock.workflows.supervisor.interface import Supervisor, Wanted
 
 __all__ = ["Scheduler", "Subscriber"]
 

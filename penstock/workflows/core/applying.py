@@ -6,13 +6,13 @@ import heapq
 
 from penstock.errors import WorkflowError
 from penstock.store.meta.rows import DefinitionRow, PoolRow, WorkflowRow
-from penstock.workflow.core.firing import arm_schedule, await_triggers, forget_triggers
-from penstock.workflow.core.graph import Graph
-from penstock.workflow.core.requests import Apply, Pause, Resume, Retire, SetPool
-from penstock.workflow.core.runs import workflow_of
-from penstock.workflow.core.streams import apply_stream, forget_stream
-from penstock.workflow.core.turn import Turn, dumps, replace
-from penstock.workflow.spec.schedule import first_instant_us
+from penstock.workflows.core.firing import arm_schedule, await_triggers, forget_triggers
+from penstock.workflows.core.graph import Graph
+from penstock.workflows.core.requests import Apply, Pause, Resume, Retire, SetPool
+from penstock.workflows.core.runs import workflow_of
+from penstock.workflows.core.streams import apply_stream, forget_stream
+from penstock.workflows.core.turn import Turn, dumps, replace
+from penstock.workflows.spec.schedule import first_instant_us
 
 __all__ = ["apply", "pause", "resume", "retire", "set_pool"]
 

@@ -8,13 +8,13 @@ import msgspec
 
 from penstock.errors import WorkflowError
 from penstock.store.meta.rows import ConsumptionRow, WorkflowRow
-from penstock.workflow.core.graph import Graph, TriggerPlan
-from penstock.workflow.core.lookup import lookup_outside
-from penstock.workflow.core.runs import make_run, overlap_key, parameters_of, room_for
-from penstock.workflow.core.turn import Turn, dumps, replace
-from penstock.workflow.core.watching import Owner, watch
-from penstock.workflow.spec.predicate import Scope
-from penstock.workflow.spec.schedule import interval_at, next_firing
+from penstock.workflows.core.graph import Graph, TriggerPlan
+from penstock.workflows.core.lookup import lookup_outside
+from penstock.workflows.core.runs import make_run, overlap_key, parameters_of, room_for
+from penstock.workflows.core.turn import Turn, dumps, replace
+from penstock.workflows.core.watching import Owner, watch
+from penstock.workflows.spec.predicate import Scope
+from penstock.workflows.spec.schedule import interval_at, next_firing
 
 __all__ = [
     "arm_schedule",

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from penstock.workflow.spec.grammar import Covers, Fact, Flag
-from penstock.workflow.spec.model import Edge, Node, Trigger, WorkflowSpec
-from penstock.workflow.spec.predicate import FactRef, Predicate, parse
+from penstock.workflows.spec.grammar import Covers, Fact, Flag
+from penstock.workflows.spec.model import Edge, Node, Trigger, WorkflowSpec
+from penstock.workflows.spec.predicate import FactRef, Predicate, parse
 
 __all__ = ["EdgePlan", "Graph", "NodePlan", "TriggerPlan"]
 

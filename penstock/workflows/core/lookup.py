@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 
 from penstock.store.meta.rows import FactRow, NodeRow
-from penstock.workflow.core.moves import ENDED_NODE, OUT
-from penstock.workflow.core.state import State
-from penstock.workflow.spec.predicate import Lookup, Scope
+from penstock.workflows.core.moves import ENDED_NODE, OUT
+from penstock.workflows.core.state import State
+from penstock.workflows.spec.predicate import Lookup, Scope
 
 __all__ = ["SWITCHED_OFF", "lookup_in_run", "lookup_outside", "scope_of", "status_of"]
 
@@ -17,10 +17,10 @@ SWITCHED_OFF = "off"
 
 
 def status_of(row: NodeRow) -> str:
-    """The status that a predicate sees: `waiting`, `running`, `done`, `failed`, `killed` or `skipped`."""
+    """The status that a predicate sees: `waiting`, `ready`, `running`, `done`, `failed`, `killed` or `skipped`."""
     if row.origin == SWITCHED_OFF:
         return "done"
-    if row.state in ENDED_NODE:
+    if row.state in ENDED_NODE or row.state == "ready":
         return row.state
     return "running" if row.state in OUT else "waiting"
 

@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from penstock.workflow.messages import Beat, Ended, Hello, Progress, Started
-from penstock.workflow.supervisor.interface import FromSupervisor
+from penstock.workflows.messages import Beat, Ended, Hello, Progress, Started
+from penstock.workflows.supervisor.interface import FromSupervisor
 
 __all__ = [
     "Apply",

@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
 from penstock.errors import WorkflowError, nearest
 from penstock.store.meta.rows import NodeRow, RunRow, WorkflowRow
-from penstock.workflow.core.graph import Graph
-from penstock.workflow.core.lookup import SWITCHED_OFF
-from penstock.workflow.core.moves import ENDED_RUN
-from penstock.workflow.core.requests import KillRun, Rerun, StartRun
-from penstock.workflow.core.tasks import await_edges, kill_node, make_node
-from penstock.workflow.core.turn import Turn, dumps, replace
-from penstock.workflow.spec.model import Parameter
+from penstock.workflows.core.graph import Graph
+from penstock.workflows.core.lookup import SWITCHED_OFF
+from penstock.workflows.core.moves import ENDED_RUN
+from penstock.workflows.core.requests import KillRun, Rerun, StartRun
+from penstock.workflows.core.tasks import await_edges, kill_node, make_node
+from penstock.workflows.core.turn import Turn, dumps, replace
+from penstock.workflows.spec.check import value_fits
 
 __all__ = ["admit", "close", "kill_run", "make_run", "parameters_of", "rerun", "room_for", "start_run", "workflow_of"]
-
-_TYPES: Final[dict[str, tuple[type, ...]]] = {
-    "integer": (int,),
-    "number": (int, float),
-    "string": (str,),
-    "boolean": (bool,),
-    "date": (str,),
-    "instant": (str, int),
-    "duration": (str, int),
-}
 
 
 def workflow_of(turn: Turn, name: str) -> WorkflowRow:
@@ -52,9 +42,11 @@ def parameters_of(graph: Graph, given: dict[str, Any]) -> dict[str, Any]:
     for name, value in given.items():
         if name not in known:
             raise WorkflowError(f"set parameter {name} of {graph.name}", found=repr(name), remedy=nearest(name, known))
-        if not _fits(known[name], value):
+        if not (value is None and not known[name].required) and not value_fits(known[name], value):
             raise WorkflowError(
-                f"set parameter {name} of {graph.name}", found=repr(value), remedy=f"give a {known[name].type}"
+                f"set parameter {name} of {graph.name}",
+                found=repr(value),
+                remedy=f"give it the type {known[name].type}",
             )
     missing = [p.name for p in known.values() if p.required and p.name not in given]
     if missing:
@@ -62,13 +54,6 @@ def parameters_of(graph: Graph, given: dict[str, Any]) -> dict[str, Any]:
             f"run {graph.name}", found=f"no value for {', '.join(missing)}", remedy="give every required parameter"
         )
     return {**graph.defaults, **given}
-
-
-def _fits(parameter: Parameter, value: Any) -> bool:
-    types = _TYPES.get(parameter.type)
-    if types is None or (value is None and not parameter.required):
-        return True
-    return isinstance(value, types) and (parameter.type == "boolean" or not isinstance(value, bool))
 
 
 def overlap_key(graph: Graph, parameters: dict[str, Any]) -> str:

@@ -26,8 +26,8 @@ from penstock.store.meta.rows import (
     StreamRow,
     WorkflowRow,
 )
-from penstock.workflow.core.graph import Graph
-from penstock.workflow.core.moves import ENDED_NODE, ENDED_RUN, OUT
+from penstock.workflows.core.graph import Graph
+from penstock.workflows.core.moves import ENDED_NODE, ENDED_RUN, OUT
 
 __all__ = ["Coverage", "State", "Timer", "Worker"]
 
@@ -280,7 +280,7 @@ class State:
     def rows(self) -> Iterable[Row]:
         """Every row it holds, but intervals, of which only the union is kept."""
         for table in (self.workflows, self.specs, self.runs, self.facts, self.streams, self.outbox):
-            yield from table.values()  # type: ignore[attr-defined]
+            yield from table.values()
         yield from (PoolRow(name, slots) for name, slots in self.pools.items())
         for waiting in self.waiting.values():
             yield from waiting.values()

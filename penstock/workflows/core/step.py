@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from penstock.store.meta.rows import NodeRow, RunRow, StreamRow
-from penstock.workflow.core import applying, firing, runs, streams, tasks
-from penstock.workflow.core.assignment import assignment
-from penstock.workflow.core.moves import ENDED_NODE, ENDED_RUN, OUT
-from penstock.workflow.core.requests import (
+from penstock.workflows.core import applying, firing, runs, streams, tasks
+from penstock.workflows.core.assignment import assignment
+from penstock.workflows.core.moves import ENDED_NODE, ENDED_RUN, OUT
+from penstock.workflows.core.requests import (
     Apply,
     FactGiven,
     KillRun,
@@ -21,10 +21,10 @@ from penstock.workflow.core.requests import (
     StartRun,
     Tick,
 )
-from penstock.workflow.core.state import Timer, Worker
-from penstock.workflow.core.turn import Core, Moves, Turn, replace
-from penstock.workflow.messages import Beat, CommandDone, Ended, Hello, Progress, Report, Start, Started
-from penstock.workflow.supervisor.interface import Observed
+from penstock.workflows.core.state import Timer, Worker
+from penstock.workflows.core.turn import Core, Moves, Turn, replace
+from penstock.workflows.messages import Beat, CommandDone, Ended, Hello, Progress, Report, Start, Started
+from penstock.workflows.supervisor.interface import Observed
 
 __all__ = ["recover", "step"]
 

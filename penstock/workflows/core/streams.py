@@ -8,14 +8,14 @@ import msgspec
 
 from penstock.errors import WorkflowError, nearest
 from penstock.store.meta.rows import OutboxRow, StreamRow
-from penstock.workflow.core.graph import Graph, NodePlan
-from penstock.workflow.core.lookup import lookup_outside
-from penstock.workflow.core.requests import SetStream
-from penstock.workflow.core.turn import Turn, dumps, replace
-from penstock.workflow.core.watching import Owner, watch
-from penstock.workflow.messages import Command, CommandDone, FactValue, Report, Watch
-from penstock.workflow.spec.predicate import FactRef, Scope
-from penstock.workflow.supervisor.interface import Observed, Wanted
+from penstock.workflows.core.graph import Graph, NodePlan
+from penstock.workflows.core.lookup import lookup_outside
+from penstock.workflows.core.requests import SetStream
+from penstock.workflows.core.turn import Turn, dumps, replace
+from penstock.workflows.core.watching import Owner, watch
+from penstock.workflows.messages import Command, CommandDone, FactValue, Report, Watch
+from penstock.workflows.spec.predicate import FactRef, Scope
+from penstock.workflows.supervisor.interface import Observed, Wanted
 
 __all__ = ["await_stream", "command_done", "look_at_stream", "observed", "report", "set_stream", "watch_streams"]
 __all__ += ["apply_stream", "command_of", "forget_stream", "wanted"]

@@ -6,13 +6,13 @@ import heapq
 
 from penstock.errors import WorkflowError
 from penstock.store.meta.rows import AttemptRow, NodeRow
-from penstock.workflow.core.assignment import assignment, task_of
-from penstock.workflow.core.graph import NodePlan
-from penstock.workflow.core.lookup import SWITCHED_OFF, lookup_in_run, scope_of
-from penstock.workflow.core.moves import ENDED_NODE, OUT
-from penstock.workflow.core.turn import Turn, dumps, replace
-from penstock.workflow.core.watching import Owner, watch
-from penstock.workflow.messages import Acknowledged, Ended, Kill, Start, Started, TaskRef
+from penstock.workflows.core.assignment import assignment, task_of
+from penstock.workflows.core.graph import NodePlan
+from penstock.workflows.core.lookup import SWITCHED_OFF, lookup_in_run, scope_of
+from penstock.workflows.core.moves import ENDED_NODE, OUT
+from penstock.workflows.core.turn import Turn, dumps, replace
+from penstock.workflows.core.watching import Owner, watch
+from penstock.workflows.messages import Acknowledged, Ended, Kill, Start, Started, TaskRef
 
 __all__ = ["arm", "await_edges", "dispatch", "end_node", "ended", "kill_node", "look_at_edge", "lose", "make_node"]
 __all__ += ["send_kill", "started"]

@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 import msgspec
 
 from penstock.store.meta.rows import ConsumptionRow, FactRow, IntervalRow, Row, RowChange
-from penstock.workflow.core.moves import check_move
-from penstock.workflow.core.state import State
-from penstock.workflow.core.watching import Owner, Watching
-from penstock.workflow.messages import Acknowledged, Command, Kill, Start, Watch
-from penstock.workflow.spec.predicate import FactRef
-from penstock.workflow.supervisor.interface import Wanted
+from penstock.workflows.core.moves import check_move
+from penstock.workflows.core.state import State
+from penstock.workflows.core.watching import Owner, Watching
+from penstock.workflows.messages import Acknowledged, Command, Kill, Start, Watch
+from penstock.workflows.spec.predicate import FactRef
+from penstock.workflows.supervisor.interface import Wanted
 
 __all__ = ["Core", "Effect", "Moves", "Settings", "Turn", "dumps", "replace"]
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from penstock.workflow.core.state import State
-from penstock.workflow.spec.predicate import FactRef, Predicate, Scope
+from penstock.workflows.core.state import State
+from penstock.workflows.spec.predicate import FactRef, Predicate, Scope
 
 __all__ = ["Owner", "Watching", "watch"]
 

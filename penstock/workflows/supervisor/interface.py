@@ -16,7 +16,7 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
-from penstock.workflow.messages import Command, CommandDone, Report, Watch
+from penstock.workflows.messages import Command, CommandDone, Report, Watch
 
 __all__ = ["FromSupervisor", "Observed", "Supervisor", "Wanted"]
 
@@ -44,8 +44,8 @@ class Observed(msgspec.Struct, frozen=True, tag="observed"):
 
     job: str
     epoch: int
-    state: Literal["starting", "running", "paused", "stopping", "stopped", "waiting", "failed"]
-    """`waiting`: it has crashed and is started again after a pause; `failed`: its restart budget is spent."""
+    state: Literal["starting", "running", "paused", "stopping", "stopped", "waiting", "broken"]
+    """`waiting`: it has crashed and is started again after a pause; `broken`: its restart budget is spent."""
     generation: int
     error: str = ""
 

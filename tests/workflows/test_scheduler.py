@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from penstock.clock import WallClock
+from penstock.errors import WorkflowError
+from penstock.names import fingerprint
+from penstock.store.meta import Meta, RowChange, RowStore
+from penstock.store.meta.rows import NodeRow, RunRow
+from penstock.workflows.core.requests import Apply, FactGiven, StartRun
+from penstock.workflows.scheduler import Scheduler
+from penstock.workflows.spec.model import WorkflowSpec
+from tests.workflows.core.world import after, node
+from tests.workflows.hand import Hand, Keeper
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[RowStore]:
+    with Meta.open(tmp_path / "meta.db", clock=WallClock()) as meta:
+        rows = RowStore(meta.engine)
+        yield rows
+        rows.close()
+
+
+def apply(spec: WorkflowSpec) -> Apply:
+    text = spec.model_dump_json()
+    return Apply(spec.name, text, fingerprint(text), "ada", "test")
+
+
+def chain(length: int) -> WorkflowSpec:
+    nodes = [node("n0"), *(node(f"n{i}", *after(f"n{i - 1}")) for i in range(1, length))]
+    return WorkflowSpec(name="w", nodes=tuple(nodes))
+
+
+class Ends:
+    """Waits for runs to end, as a subscriber."""
+
+    def __init__(self, scheduler: Scheduler, count: int = 1) -> None:
+        self.left, self.event = count, threading.Event()
+        scheduler.subscribe(self)
+
+    def __call__(self, changes: list[RowChange]) -> None:
+        for _, row in changes:
+            if isinstance(row, RunRow) and row.ended_us is not None:
+                self.left -= 1
+                if self.left <= 0:
+                    self.event.set()
+
+
+def test_a_run_goes_to_its_end_and_is_on_record(store: RowStore) -> None:
+    hand = Hand()
+    scheduler = Scheduler(store, WallClock(), hand, Keeper())
+    scheduler.start()
+    ends = Ends(scheduler)
+    assert scheduler.post(apply(chain(20))).result(5)["version"] == 1
+    assert scheduler.post(StartRun("r", "w")).result(5)["run"] == "r"
+    assert ends.event.wait(20)
+    scheduler.close()
+    assert [row.state for row in store.read(RunRow)] == ["done"]
+    assert {row.state for row in store.read(NodeRow)} == {"done"}
+    assert len(hand.bodies) == 20 and all(hand.acknowledged.values())
+    hand.close()
+
+
+def test_what_cannot_be_is_refused_and_the_rest_goes_on(store: RowStore) -> None:
+    hand = Hand()
+    scheduler = Scheduler(store, WallClock(), hand, Keeper())
+    scheduler.start()
+    with pytest.raises(WorkflowError, match="no such workflow"):
+        scheduler.post(StartRun("r", "w")).result(5)
+    broken = Apply("w", "{}", "f", "ada", "test")
+    with pytest.raises(ValueError, match="validation error"):
+        scheduler.post(broken).result(5)
+    assert scheduler.post(FactGiven("x", "watermark", 5)).result(5)["new"]
+    scheduler.close()
+    hand.close()
+
+
+def test_another_scheduler_goes_on_where_the_first_was(store: RowStore) -> None:
+    hand = Hand(silent=True)
+    first = Scheduler(store, WallClock(), hand, Keeper())
+    first.start()
+    first.post(apply(chain(3))).result(5)
+    first.post(StartRun("r", "w")).result(5)
+    first.close()
+    hand.close()
+    other = Hand()
+    second = Scheduler(store, WallClock(), other, Keeper())
+    ends = Ends(second)
+    second.start()
+    assert ends.event.wait(20)
+    second.close()
+    other.close()
+
+
+def test_a_change_made_by_somebody_else_is_seen_before_it_is_written_over(store: RowStore) -> None:
+    hand, keeper = Hand(silent=True), Keeper()
+    one, two = Scheduler(store, WallClock(), hand, keeper), Scheduler(store, WallClock(), hand, keeper)
+    one.open()
+    answer = one.post(apply(chain(1)))
+    one.make_pass()
+    two.open()
+    run = one.post(StartRun("r", "w"))
+    one.make_pass()
+    again = two.post(StartRun("r", "w"))
+    while two.make_pass():
+        pass
+    assert answer.result(0) and run.result(0)["run"] == again.result(0)["run"] == "r"
+    assert len(store.read(RunRow)) == 1
+    hand.close()
