@@ -65,7 +65,8 @@ def view(
 
     Args:
         base: columns of an observation stream, or request inputs.
-        parts: groups and as-of reads, by the key columns of the base.
+        parts: groups and as-of reads, by key columns of the base or of the reads before: the group of a seller by the
+            seller that `items["seller_id"]` found.
         named: an SQL expression each, or a two-hop read.
     """
     return _view(name, base, parts, named, version)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from penstock.define.relation import TwoHop
+from penstock.define.relation import Lookup, TwoHop
 from penstock.define.view import Inputs, View
 from penstock.errors import ExpressionError, Location, PlanError
 from penstock.plan.asking import asking_row, source_of
@@ -26,8 +26,9 @@ FOLDS = ("any", "count", "sum", "mean", "min", "max", "first", "last")
 def plan_view(scope: Scope, view: View) -> ViewPlan:
     """A view, checked, made once per definition.
 
-    An expression sees the base's columns, the columns of the reads, and the expressions before it. A column of the
-    base that is not put out gives way to a read or an expression of its name, unless something needs it.
+    A read goes by columns of the base or of the reads before it. An expression sees the base's columns, the columns of
+    the reads, and the expressions before it. A column of the base that is not put out gives way to a read or an
+    expression of its name, unless something needs it.
 
     Raises:
         PlanError: a column, a key or an expression does not fit; a name is put out twice.
@@ -129,24 +130,30 @@ class _Building:
         self.outputs[column.name] = column
         self.made.add(column.name)
 
-    def lookup(self, name: str | None, part: Any) -> None:
-        what = f"{self.what}, {part.source.name}"
-        found = plan_lookup(self.scope, part, self.source, self.base_lineage, what=what, name=name)
+    def lookup(self, name: str | None, part: Lookup) -> None:
+        found = self._read(part, f"{self.what}, {part.source.name}", name)
         if isinstance(found.source, GroupPlan) and found.source.layout.include_self:
             found = replace(found, self_columns=self._self_columns(found.source))
         self.lookups.append(found)
-        self.needed |= {*found.keys, *(found.self_columns or ())}
+        self.needed |= set(found.self_columns or ())
         for column in found.outputs.columns:
             self._put(column, part.at)
         self.lineage = {**self.lineage, **found.lineage}
 
     def two_hop(self, name: str | None, part: TwoHop) -> None:
-        keys = plan_lookup(self.scope, part.keys, self.source, self.base_lineage, what=f"{self.what}, {name}, keys")
+        keys = self._read(part.keys, f"{self.what}, {name}, keys")
         found = plan_two_hop(self.scope, name or "", part, keys, self.what)
         self.two_hops.append(found)
-        self.needed |= set(keys.keys)
         self._put(Column(found.name, found.type, found.op not in ("any", "count")), part.at)
         self.lineage = {**self.lineage, **found.lineage}
+
+    def _read(self, part: Lookup, what: str, name: str | None = None) -> LookupPlan:
+        """A read by columns of the base, or by columns of the reads before it."""
+        read = [c for lookup in self.lookups for c in lookup.outputs.columns if c.name not in self.source]
+        reader, lineage = self.source.plus(read), {**self.lineage, **self.base_lineage}
+        found = plan_lookup(self.scope, part, reader, lineage, what=what, name=name)
+        self.needed |= {key for key in found.keys if key in self.source}
+        return found
 
     def _self_columns(self, group: GroupPlan) -> tuple[str, ...] | None:
         """What a request must bring so that the asking row counts; nothing, with a warning, where it cannot."""

@@ -378,8 +378,13 @@ def views(draw: st.DrawFn, rows: int = 12, queries: int = 4) -> Case:
     outs = out.with_columns(seen="w", up="flag")  # a request that is a row of `ev` brings w and flag itself
     asof = outs.asof("a", within=draw(st.sampled_from((None, "3s"))))["seen", "up"]
     base = ev["a", "s"] if draw(st.booleans()) else ps.inputs(a="int?", s="text?")
-    view = ps.view("v", base, table["grade"], by_a, recent["n_100s"], asof, there=tops["n_25s"], near=near,
-                   busy="recent.n_100s > 1 and coalesce(grade, 0) < 3", size="there.n_25s * 2 + grade")  # fmt: skip
+    # reads by what earlier reads found
+    further = (by_a.on("grade", name="of_grade"), recent["n_100s"].on("seen", name="of_seen"),
+               tops["top_25s"].on("grade", name="top_of_grade"))  # fmt: skip
+    far = tops["n_25s"].of(recent["items_100s"].on("seen"), agg=ps.sum())
+    view = ps.view("v", base, table["grade"], by_a, recent["n_100s"], asof, *further, there=tops["n_25s"], near=near,
+                   far=far, busy="recent.n_100s > 1 and coalesce(grade, 0) < 3",
+                   size="there.n_25s * 2 + grade + of_seen.n_100s")  # fmt: skip
     asked: list[Query] = []
     for _ in range(draw(st.integers(1, queries))):
         q = draw(instants(by_a, found["ev"], span))

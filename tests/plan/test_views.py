@@ -86,6 +86,22 @@ def test_a_key_that_a_read_hides_is_told(pay: Stream, by_card: Group) -> None:
         planned(ps.view("v", pay["amount"], owners["card_id"], by_card))
 
 
+def test_a_read_goes_by_what_an_earlier_read_found(pay: Stream) -> None:
+    items = ps.table("items", key="shop_id", schema={"shop_id": "text", "seller": "int"})
+    by_seller = pay.with_columns(seller="points").by("seller").over("1d").features("by_seller", n=ps.count())
+    newest = pay.by("card_id").features("newest", shop=ps.last("shop_id"))
+    made = planned(
+        ps.view("v", pay["card_id"], newest, items["seller"].on("newest.shop"), by_seller, more="by_seller.n_1d + 1")
+    )
+    assert list(made.inputs) == ["card_id"]
+    assert made.lookups[1].keys == ("newest.shop",) and made.lookups[2].keys == ("seller",)
+    assert made.lineage["more"] == ("items.seller", "pay.card_id", "pay.points", "pay.shop_id")
+    with pytest.raises(PlanError, match="v, by_seller, key: there is no such column; found 'seller'"):
+        planned(ps.view("v", pay["shop_id"], by_seller, items["seller"]))
+    with pytest.raises(PlanError, match=r"it is read by a key of int; found newest\.shop is text"):
+        planned(ps.view("v", pay["card_id"], newest, by_seller.on("newest.shop")))
+
+
 def test_one_source_is_read_twice_under_two_names(pay: Stream) -> None:
     stays = ps.stream("stays", time="at", schema={"at": "instant", "a": "text", "b": "text"})
     n = stays.by(ps.entity("town").on("a")).over("1d").features("stay", n=ps.count())

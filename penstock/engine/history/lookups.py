@@ -222,9 +222,9 @@ def _answered(
         selves = _selves(run, readers, lookup, reading, sight)
         answer = answer_lookup(run, lookup, keyed, Asked(keys, q, knowledge, selves))
         for name, values in answer.columns.items():
-            answered = answered.append_column(name, values)
+            answered = replace_column(answered, name, values)
             if statuses:
-                answered = answered.append_column(STATUS + name, pa.array(answer.statuses[name]))
+                answered = replace_column(answered, STATUS + name, pa.array(answer.statuses[name]))
     return answered
 
 

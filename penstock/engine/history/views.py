@@ -59,7 +59,7 @@ def _two_hop(
         listed = list(read_lookup(run, readers, [keys], [asking.select(plain)], sight, tag=tag))
         lists = _in_order(listed, table)
         folded = _folded(run, readers, hop, sight, requests=table, listed=lists, tag=tag)
-        made = table.append_column(hop.name, folded)
+        made = replace_column(table, hop.name, folded)
         if statuses:
             empty = np.asarray(pc.is_null(folded)).astype(np.uint8) * np.uint8(Status.EMPTY)
             made = made.append_column(STATUS + hop.name, pa.array(empty))

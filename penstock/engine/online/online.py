@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -162,6 +162,10 @@ class _Made:
             label = lookup.outputs.names[0]
         self.ages[label] = found.age_us
 
+    def keys(self, lookup: LookupPlan) -> list[pa.Array]:
+        """What a read goes by: columns of the requests, or of reads before it."""
+        return [self.columns[name] for name in lookup.keys]
+
     def evaluate(self, expression: Expression) -> pa.Array:
         """Of the columns made so far."""
         names = list(expression.columns)
@@ -195,12 +199,11 @@ def _answer_view(asking: Asking, plan: ViewPlan, requests: pa.RecordBatch) -> _M
         id_column = None
     for lookup in plan.lookups:
         if plan.observation is not None and lookup.self_columns is not None:
-            made.take(lookup, read_with_self(asking, lookup, requests, id_column))
-            continue
-        keys: Sequence[pa.Array] = [requests.column(name) for name in lookup.keys]
-        made.take(lookup, read_lookup(asking, lookup, keys))
+            made.take(lookup, read_with_self(asking, lookup, made.keys(lookup), requests, id_column))
+        else:
+            made.take(lookup, read_lookup(asking, lookup, made.keys(lookup)))
     for hop in plan.two_hops:
-        values = _two_hop(asking, hop, requests)
+        values = _two_hop(asking, hop, made)
         made.columns[hop.name] = values
         made.statuses[hop.name] = np.asarray(pc.is_null(values)).astype(np.uint8) * np.uint8(Status.EMPTY)
     for name, expression in plan.expressions:
@@ -208,13 +211,13 @@ def _answer_view(asking: Asking, plan: ViewPlan, requests: pa.RecordBatch) -> _M
     return made
 
 
-def _two_hop(asking: Asking, hop: TwoHopPlan, requests: pa.RecordBatch) -> pa.Array:
+def _two_hop(asking: Asking, hop: TwoHopPlan, made: _Made) -> pa.Array:
     """One more value per request: the answers of all keys in all lists are read at once."""
-    found = read_lookup(asking, hop.keys, [requests.column(name) for name in hop.keys.keys])
+    found = read_lookup(asking, hop.keys, made.keys(hop.keys))
     elements, parents = listed_keys(hop, found.columns[hop.list_column])
     output = hop.value.outputs.columns[0]
     if len(parents):
         values = read_lookup(asking, hop.value, [elements]).columns[output.name]
     else:
         values = pa.nulls(0, output.type.arrow)
-    return fold(values, parents, requests.num_rows, hop.op, hop.type.arrow)
+    return fold(values, parents, made.requests.num_rows, hop.op, hop.type.arrow)

@@ -41,7 +41,9 @@ class _Selves:
     ids: Int64s
 
 
-def read_with_self(asking: Asking, lookup: LookupPlan, requests: pa.RecordBatch, id_column: str | None) -> Read:
+def read_with_self(
+    asking: Asking, lookup: LookupPlan, keys: list[pa.Array], requests: pa.RecordBatch, id_column: str | None
+) -> Read:
     """A group's columns under the reader's names, each request counting as a row at `q`, after all known at `q`.
 
     It does not count under another key, where a filter leaves it out, in windows with an offset, or in a window in
@@ -53,7 +55,7 @@ def read_with_self(asking: Asking, lookup: LookupPlan, requests: pa.RecordBatch,
     """
     plan = lookup.source
     assert isinstance(plan, GroupPlan)
-    keys = alike([requests.column(name) for name in lookup.keys], plan)
+    keys = alike(keys, plan)
     found = read_group(asking, plan, keys)
     selves = _selves(asking, plan, keys, requests, id_column)
     if selves.counts.any():
