@@ -18,8 +18,8 @@ __all__ = ["Python", "PythonParameters"]
 class PythonParameters(Parameters):
     """Parameters of `python`."""
 
-    function: str = Field(
-        pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$", examples=["jobs.daily:train"], description="module:function"
+    call: str = Field(
+        pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$", examples=["jobs.daily:train"], description="module:function"
     )
     arguments: dict[str, JsonValue] = Field(default={}, description="Given to it by name, with the inputs")
 
@@ -27,18 +27,18 @@ class PythonParameters(Parameters):
 class Python(BatchComponent):
     """Runs a function of the project with the arguments and inputs that it names.
 
-    A parameter called `context` receives the task's context. What the function returns is the output `value`; an
-    artifact or JSON data.
+    A parameter called `context` receives the task's context. What the function returns is the output `result`: JSON
+    data, or an artifact.
     """
 
     name = "python"
     parameters = PythonParameters
-    outputs: ClassVar[dict[str, str]] = {"value": "json", "*": "json"}
+    outputs: ClassVar[dict[str, str]] = {"result": "json", "*": "json"}
     facts = ("rows", "quality", "snapshot", "model", "watermark")
 
     def run(self, context: BatchContext, parameters: PythonParameters) -> None:
         """Imports the module and calls the function."""
-        function = _find(parameters.function, context)
+        function = _find(parameters.call, context)
         given: dict[str, Any] = {**parameters.arguments, **context.inputs}
         wanted = inspect.signature(function).parameters
         if "context" in wanted:
@@ -47,11 +47,9 @@ class Python(BatchComponent):
         for name in given:
             if not takes_all and name not in wanted:
                 raise WorkflowError(
-                    f"{parameters.function} takes {name!r}", found="it does not", remedy=nearest(name, wanted)
+                    f"{parameters.call} takes {name!r}", found="it does not", remedy=nearest(name, wanted)
                 )
-        value = function(**given)
-        if value is not None:
-            context.put("value", value)
+        context.put("result", function(**given))
 
 
 def _find(target: str, context: BatchContext) -> Any:
@@ -60,11 +58,13 @@ def _find(target: str, context: BatchContext) -> Any:
     if root not in sys.path:
         sys.path.insert(0, root)
     module = importlib.import_module(module_name)
-    function = getattr(module, name, None)
-    if not callable(function):
+    found: Any = module
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    if not callable(found):
         raise WorkflowError(
             f"{target} is a function",
-            found=f"{module_name} has {'none of that name' if function is None else type(function).__name__}",
+            found=f"{module_name} has {'none of that name' if found is None else type(found).__name__}",
             remedy=nearest(name, [n for n, v in vars(module).items() if callable(v)]),
         )
-    return function
+    return found

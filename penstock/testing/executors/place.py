@@ -195,7 +195,7 @@ class Place:
         given: dict[str, Any] = {
             "task": TaskRef(f"{self._run}-{self._made}", 1, 1),
             "run": self._run, "workflow": "w", "node": f"n{self._made}", "component": "python",
-            "component_version": "", "parameters": {"function": f"jobs:{function}", "arguments": arguments or {}},
+            "component_version": "", "parameters": {"call": f"jobs:{function}", "arguments": arguments or {}},
             "inputs": {}, "interval_start_us": None, "interval_end_us": None,
             "idempotency_key": f"{self._run}-{self._made}", "code": "", "timeout_us": None, "isolation": {},
             "lease_us": 60_000_000,

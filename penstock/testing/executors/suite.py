@@ -22,7 +22,7 @@ class ExecutorSuite:
         """Value, log and process."""
         task = place.task("add", {"a": 1, "b": 2})
         (end,) = place.run(task)
-        assert (end.outcome, end.outputs, end.error) == ("done", {"value": 3}, "")
+        assert (end.outcome, end.outputs, end.error) == ("done", {"result": 3}, "")
         assert place.log(task) == "adding 1 2\n"
         assert place.started[task.task].pid > 0
 
@@ -76,7 +76,7 @@ class ExecutorSuite:
         with (place.project / "jobs.py").open("a") as jobs:
             jobs.write("\ndef kinds(a, n):\n    return [type(a).__name__, a.uri, n]\n")
         (end_2,) = place.run(task)
-        assert end_2.outputs["value"] == [Artifact.__name__, artifacts_in(end.outputs)[0].uri, 3], end_2.error
+        assert end_2.outputs["result"] == [Artifact.__name__, artifacts_in(end.outputs)[0].uri, 3], end_2.error
 
     @pytest.mark.parametrize("grace_us", [0, 200_000, 5_000_000])
     def test_a_kill_ends_a_task(self, place: Place, tmp_path: Path, grace_us: int) -> None:
@@ -171,7 +171,7 @@ class ExecutorSuite:
         place.ends.clear()
         place.told.clear()
         place.start_worker()
-        assert place.wait_for_ends(done)[0].outputs == {"value": 2}
+        assert place.wait_for_ends(done)[0].outputs == {"result": 2}
         hello = next(m for m in place.told if isinstance(m, Hello))
         assert done.task in hello.running
         assert running.task not in hello.running

@@ -111,8 +111,13 @@ class Retry(_Data):
 
 
 class Isolation(_Data):
-    """How a task is kept apart. Every task has its own process; this gives it more."""
+    """How a task is kept apart.
 
+    By default a process serves one task after another, but never after one that left a trace in it. Each of these
+    gives the task a process that has served no other.
+    """
+
+    fresh: bool = False
     requirements: tuple[str, ...] = ()
     """Makes an own environment of these packages, kept by its lock hash."""
     memory_mb: int | None = Field(default=None, ge=1)

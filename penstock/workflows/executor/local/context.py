@@ -43,7 +43,7 @@ class TaskContext:
         self.interval_start_us, self.interval_end_us = given.interval_start_us, given.interval_end_us
         self.inputs: Mapping[str, Any] = unpack_value(given.inputs)
         self.project = project
-        self._component, self._workflow = component, given.workflow
+        self._component = component
         self._state = project / ".penstock"
         self._staged, self._target = Path(job.staged), job.target
         self._files: dict[str, Literal["file", "folder"]] = {}
@@ -78,7 +78,6 @@ class TaskContext:
                 found="it does not say so",
                 remedy=nearest(kind, self._component.facts),
             )
-        subject = subject or f"{self._workflow}.{self.node}"
         self._facts[subject, kind] = FactValue(subject, kind, pack_value(value))
 
     def dictionary(self, key: str) -> Any:

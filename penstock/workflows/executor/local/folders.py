@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
@@ -21,6 +21,7 @@ TARGET: Final = ".target"
 """A link in a staged folder: where it goes when it is accepted, below the state folder."""
 
 
+@lru_cache(4096)
 def safe(name: str) -> str:
     """A name as one part of a path, whatever it holds.
 
@@ -31,7 +32,6 @@ def safe(name: str) -> str:
     return "%2E" + quoted[1:] if quoted.startswith(".") else quoted or "%"
 
 
-@dataclass(frozen=True)
 class Folders:
     """The folders of a deployment.
 
@@ -39,38 +39,30 @@ class Folders:
         state: the project's `.penstock`.
     """
 
-    state: Path
-
-    @property
-    def run(self) -> Path:
-        """Addresses and process ids of what runs."""
-        return self.state / "run"
-
-    @property
-    def work(self) -> Path:
+    def __init__(self, state: Path) -> None:
+        self.state = state
+        self.run = state / "run"
+        """Addresses, locks and logs of what runs."""
+        self.work = state / "work"
         """Private folders of tasks; empty when nothing runs."""
-        return self.state / "work"
-
-    @property
-    def environments(self) -> Path:
+        self.environments = state / "environments"
         """Own environments of tasks, by hash."""
-        return self.state / "environments"
 
     def log(self, run: str, node: str, attempt: int) -> Path:
         """The log of an attempt."""
-        return self.state / "logs" / safe(run) / f"{safe(node)}.{attempt}.log"
+        return Path(f"{self.state}/logs/{safe(run)}/{safe(node)}.{attempt}.log")
 
     def staged(self, task: TaskRef) -> Path:
         """What an attempt makes, until its end is accepted."""
-        return self.state / "staged" / safe(task.node_run) / f"{task.attempt}.{task.epoch}"
+        return Path(f"{self.state}/staged/{safe(task.node_run)}/{task.attempt}.{task.epoch}")
 
     def outputs(self, run: str, node: str, attempt: int) -> Path:
         """What an accepted attempt has made."""
         return self.state / "outputs" / safe(run) / safe(node) / str(attempt)
 
-    def outputs_of(self, assignment: Assignment) -> Path:
-        """What an attempt will have made when it is accepted."""
-        return self.outputs(assignment.run, assignment.node, assignment.task.attempt)
+    def target(self, given: Assignment) -> str:
+        """Where what an attempt makes will be when it is accepted, below the state folder."""
+        return f"outputs/{safe(given.run)}/{safe(given.node)}/{given.task.attempt}"
 
     def publish(self, task: TaskRef, accepted: bool) -> None:
         """Makes staged outputs visible, by one rename, or removes them. Once or many times: the same.

@@ -52,7 +52,7 @@ class TaskProcess:
         self.pid = 0
         self.template = template
         self.served = 0
-        self.held: TaskRef | None = None
+        self.task: TaskRef | None = None
         self.idle_since_s = 0.0
         self._line, self._told = line, told
         self._held = bytearray()
@@ -138,11 +138,10 @@ class TemplateProcess:
         ready: Callable[[TemplateProcess], None],
         ended: Callable[[TemplateProcess], None],
     ) -> None:
-        self.modules = modules
+        self.python, self.modules = python, modules
         self.ready: Ready | None = None
-        self.idle: list[TaskProcess] = []
         self.processes: dict[int, TaskProcess] = {}
-        self.retired = self.is_over = False
+        self.is_over = False
         self.watch = watch
         self._told, self._forked, self._died, self._on_ready, self._ended = told, forked, died, ready, ended
         self._forking: deque[TaskProcess] = deque()
@@ -158,11 +157,6 @@ class TemplateProcess:
             )
         far.close()
         watch(self._line.fileno(), self._read)
-
-    @property
-    def pid(self) -> int:
-        """Its process id."""
-        return self._process.pid
 
     @property
     def has_ended(self) -> bool:
@@ -241,8 +235,6 @@ class TemplateProcess:
             return
         process.drain()
         process.close()
-        if process in self.idle:
-            self.idle.remove(process)
         self._died(process, status)
 
     def _over(self) -> None:

@@ -24,12 +24,14 @@ from penstock.errors import PenstockError, WorkflowError
 from penstock.workflows.executor.local.context import TaskContext
 from penstock.workflows.executor.local.orders import Finished, Job, Moved, encode, receive_job, send_whole
 from penstock.workflows.executor.local.process import adopt_orphans, die_with_parent
-from penstock.workflows.executor.local.traces import Traces
+from penstock.workflows.executor.local.traces import Traces, has_children
 from penstock.workflows.messages import FactValue
 from penstock.workflows.spec.template import LATE, render
 
-__all__ = ["LARGEST_OUTPUTS", "serve"]
+__all__ = ["LARGEST_OUTPUTS", "UNCLEAN", "serve"]
 
+UNCLEAN: Final = 3
+"""Exit code of a process that may have left others; 0 says that there is none."""
 LARGEST_OUTPUTS: Final = 1 << 20
 """Bytes of all outputs of a task together; what is larger is a file or a table."""
 
@@ -43,7 +45,7 @@ def serve(line: socket.socket, registry: Registry, traces: Traces, parent: int) 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     gc.enable()
     line.setblocking(True)
-    code = 0
+    code = UNCLEAN
     try:
         traces.begin()
         while (job := receive_job(line)) is not None:
@@ -51,10 +53,9 @@ def serve(line: socket.socket, registry: Registry, traces: Traces, parent: int) 
             send_whole(line, finished)
             if not finished.again:
                 break
-    except OSError:  # the worker is gone; the template ends us anyhow
-        code = 1
-    except SystemExit:  # asked to end between two tasks
-        code = 143
+        code = UNCLEAN if has_children() else 0
+    except (OSError, SystemExit):  # the worker is gone, and the template ends us anyhow; or we were asked to end
+        pass
     finally:
         os._exit(code)
 
@@ -86,7 +87,7 @@ def _serve_one(job: Job, line: socket.socket, registry: Registry, traces: Traces
 
 def _settle(job: Job) -> None:
     """Gives the task its log, its folder and its limits."""
-    log = os.open(job.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+    log = _open_log(job.log)
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.close(log)
@@ -101,6 +102,15 @@ def _settle(job: Job) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (memory_mb << 20, memory_mb << 20))
     if cpu_s := isolation.get("cpu_s"):
         resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s + 1))
+
+
+def _open_log(path: str) -> int:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+    try:
+        return os.open(path, flags, 0o640)
+    except FileNotFoundError:  # the first of its run
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        return os.open(path, flags, 0o640)
 
 
 def _run(

@@ -131,9 +131,10 @@ class Template:
                 return
             if pid in self._children:
                 self._children.discard(pid)
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.killpg(pid, signal.SIGKILL)
-                self._end_orphans()
+                if status != 0:
+                    with contextlib.suppress(ProcessLookupError, PermissionError):
+                        os.killpg(pid, signal.SIGKILL)
+                    self._end_orphans()
                 self._tell(Died(pid, os.waitstatus_to_exitcode(status)))
 
     def _end_orphans(self) -> None:

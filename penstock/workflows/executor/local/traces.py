@@ -24,7 +24,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
-__all__ = ["MOST_TASKS", "Traces"]
+__all__ = ["MOST_TASKS", "Traces", "has_children"]
 
 MOST_TASKS: Final = 1_000
 """Tasks that one process serves at most."""
@@ -53,6 +53,7 @@ class Traces:
         ]
         self._streams = [getattr(sys, n) for n in _STDIO]
         self._before: dict[str, Any] = {}
+        self._versions: list[int] = []
         self._memory = self._tasks = 0
 
     def begin(self) -> None:
@@ -61,13 +62,14 @@ class Traces:
         self._memory = _memory()
         for attributes in self._attributes:
             attributes.look()  # some modules set themselves right after a fork
+        self._versions = [a.version.value for a in self._attributes]
 
     def left(self) -> str:
         """What the last task has changed for good, in one or two words; empty when the process is as it was."""
         self._tasks += 1
         if self._tasks >= MOST_TASKS:
             return "age"
-        if _has_children():
+        if has_children():
             return "processes"
         if any(getattr(sys, n) is not s for n, s in zip(_STDIO, self._streams, strict=True)):
             return "standard streams"
@@ -77,10 +79,19 @@ class Traces:
         for name, look in _LOOKS.items():
             if look() != self._before[name]:
                 return name
+        if changed := self._changed_module():
+            return f"attributes of {changed}"
+        return "memory" if _memory() - self._memory > _MOST_GROWTH else ""
+
+    def _changed_module(self) -> str:
+        """The name of a module of which a variable is another than before; empty when there is none."""
+        if _VERSIONED and [a.version.value for a in self._attributes] == self._versions:
+            return ""
         for attributes in self._attributes:
             if attributes.changed():
-                return f"attributes of {attributes.module.__name__}"
-        return "memory" if _memory() - self._memory > _MOST_GROWTH else ""
+                return attributes.module.__name__
+        self._versions = [a.version.value for a in self._attributes]
+        return ""
 
     def _forget_modules(self) -> str:
         """Drops modules of the project; the name of another new module, if there is one."""
@@ -113,29 +124,30 @@ class _Attributes:
 
     def __init__(self, module: ModuleType) -> None:
         self.module = module
+        self.version = ctypes.c_uint64.from_address(id(vars(module)) + _VERSION_OFFSET) if _VERSIONED else _NONE
         self._before: dict[str, Any] = {}
-        self._version = ctypes.c_uint64.from_address(id(vars(module)) + _VERSION_OFFSET) if _VERSIONED else None
-        self._seen: int | None = None
+        self._seen = -1
         self.look()
 
     def look(self) -> None:
         """Takes the variables as they are for what they should be."""
-        if self._version is None or self._version.value != self._seen:
+        if not _VERSIONED or self.version.value != self._seen:
             self._before = dict(vars(self.module))
-            self._seen = None if self._version is None else self._version.value
+            self._seen = self.version.value
 
     def changed(self) -> bool:
         """Whether a variable is another than before."""
-        if self._version is not None and self._version.value == self._seen:
+        if _VERSIONED and self.version.value == self._seen:
             return False
         try:
             same = vars(self.module) == self._before  # looks at identity first
         except Exception:  # noqa: BLE001  a value that cannot be compared was put there by somebody
             return True
-        self._seen = None if self._version is None else self._version.value
+        self._seen = self.version.value
         return not same
 
 
+_NONE: Final = ctypes.c_uint64(0)
 _VERSION_OFFSET: Final = 24
 """Of `ma_version_tag` in CPython's `PyDictObject`, 3.11 to 3.13, on 64 bits."""
 
@@ -156,7 +168,8 @@ def _is_versioned() -> bool:
 _VERSIONED: Final = _is_versioned()
 
 
-def _has_children() -> bool:
+def has_children() -> bool:
+    """Whether this process has children; as it adopts orphans, whether anything is left of what it started."""
     try:
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
