@@ -23,6 +23,8 @@ FOLDER: Final = "components"
 """The folder of a project whose modules are looked through for components."""
 BUILT_IN: Final = (
     "penstock.components.shell:Shell",
+    "penstock.components.stream_command:StreamCommand",
+    "penstock.components.feature_live:FeatureLive",
     "penstock.components.python:Python",
 )
 

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from itertools import groupby
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from penstock.clock import Clock
 from penstock.errors import PenstockError, StoreError, WorkflowError
@@ -35,6 +35,7 @@ _TRIES: Final = 10
 _LONGEST_WAIT_S: Final = 60.0
 _PAUSE_S: Final = 1.0
 
+T = TypeVar("T")
 Subscriber = Callable[[list[RowChange]], None]
 """Told of what a commit has changed, in the scheduler's thread: it hands on and returns at once."""
 
@@ -42,6 +43,11 @@ Subscriber = Callable[[list[RowChange]], None]
 class _Posted(NamedTuple):
     message: Message
     answer: Future[dict[str, Any]] | None
+
+
+class _Look(NamedTuple):
+    at: Callable[[Core, int], Any]
+    answer: Future[Any]
 
 
 class Scheduler:
@@ -61,6 +67,7 @@ class Scheduler:
         self._core: Core | None = None
         self._inbox: queue.SimpleQueue[_Posted | None] = queue.SimpleQueue()
         self._again: list[_Posted] = []
+        self._looks: queue.SimpleQueue[_Look] = queue.SimpleQueue()
         self._subscribers: list[Subscriber] = []
         self._thread: threading.Thread | None = None
         self._closing = threading.Event()
@@ -78,6 +85,13 @@ class Scheduler:
     def tell(self, message: Message) -> None:
         """Gives a message in to which nobody waits for an answer."""
         self._inbox.put(_Posted(message, None))
+
+    def look(self, at: Callable[[Core, int], T]) -> Future[T]:
+        """Reads the state between two passes: calls `at(state, now)` in the scheduler's thread; it changes nothing."""
+        answer: Future[T] = Future()
+        self._looks.put(_Look(at, answer))
+        self._inbox.put(None)
+        return answer
 
     def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
         """Lets somebody be told of every change after its commit; gives a function that ends it."""
@@ -147,6 +161,7 @@ class Scheduler:
         if self._core is None:
             self._reload()
         assert self._core is not None
+        self._answer_looks(self._core)
         batch = [*self._again, *first]
         self._again = []
         while len(batch) < _BATCH:
@@ -176,6 +191,14 @@ class Scheduler:
         else:
             self._tries = 0
         return True
+
+    def _answer_looks(self, core: Core) -> None:
+        while not self._looks.empty():
+            look = self._looks.get()
+            try:
+                look.answer.set_result(look.at(core, self._clock.now_us()))
+            except Exception as error:  # noqa: BLE001 the edge of the process: who asked is told
+                look.answer.set_exception(error)
 
     def _pass(self, core: Core, batch: list[_Posted]) -> None:
         changes: list[RowChange] = []

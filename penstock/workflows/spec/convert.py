@@ -143,7 +143,9 @@ def _runs(node: Written, what: str, root: Path) -> tuple[str, dict[str, Any]]:
                 ("feature_live", {"emit": [name]}) if node.kind == "stream" else ("feature_backfill", {"group": name})
             )
         case View(name=name):
-            return ("feature_live", {"view": name}) if node.kind == "stream" else ("feature_backfill", {"view": name})
+            return (
+                ("feature_live", {"serve": [name]}) if node.kind == "stream" else ("feature_backfill", {"view": name})
+            )
         case Action() | Samples() | Endpoint():
             raise NotBuiltError(
                 f"{what} runs {type(node.runs).__name__.lower()} parts, which are not built yet",
