@@ -15,7 +15,7 @@ from penstock.doors.deployment import Deployment
 from penstock.errors import DoorError
 from penstock.server.app import IngestApp, Limits
 
-__all__ = ["TOKEN_VARIABLE", "read_token", "run_ingest"]
+__all__ = ["TOKEN_VARIABLE", "listen", "read_token", "run_ingest"]
 
 TOKEN_VARIABLE: Final = "PENSTOCK_TOKEN"  # noqa: S105  the name of a variable
 
@@ -64,7 +64,7 @@ def run_ingest(
             remedy=f"export {TOKEN_VARIABLE}=..., or listen on 127.0.0.1",
         )
     app = IngestApp(deployment, token=token, limits=limits)
-    listener = _listen(host, port)
+    listener = listen(host, port)
     if ready is not None:
         shown = f"[{host}]" if ":" in host else host
         ready(f"http://{shown}:{listener.getsockname()[1]}")
@@ -95,7 +95,12 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens; port 0 takes a free one.
+
+    Raises:
+        DoorError: the address is in use.
+    """
     try:
         return socket.create_server(
             (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=1024

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -120,6 +121,10 @@ class Control:
         """
         found: Future[T] = self.scheduler.look(at)
         return found.result(_ANSWER_S)
+
+    def new_id(self) -> str:
+        """A new part of a run's id: rising with time, and no one else's."""
+        return f"{self.clock.now_us():x}{secrets.token_hex(3)}"
 
     def subscribe(self, subscriber: Callable[[list[RowChange]], None]) -> Callable[[], None]:
         """Lets somebody be told of every change after its commit; gives a function that ends it."""

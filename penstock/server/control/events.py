@@ -12,27 +12,29 @@ import msgspec
 from penstock.store.meta.rows import FactRow, NodeRow, Row, RowChange, RunRow, StreamRow, WorkflowRow
 from penstock.workflows.control import Control
 
-__all__ = ["event_of", "events"]
+__all__ = ["event_of", "events", "plain_row"]
 
-_KINDS: Final = {RunRow: "run", NodeRow: "node", FactRow: "fact", StreamRow: "stream", WorkflowRow: "workflow"}
+_TOLD: Final = (RunRow, NodeRow, FactRow, StreamRow, WorkflowRow)
+_TEXTS: Final = frozenset({"value", "outputs", "facts", "parameters", "components", "edges", "truths"})
 _MOST_WAITING: Final = 10_000
 _STILL_S: Final = 15.0
 
 
+def plain_row(row: Row) -> dict[str, Any]:
+    """A row as JSON data; what it holds as JSON text is read."""
+    data: dict[str, Any] = msgspec.structs.asdict(row)
+    for name in _TEXTS & data.keys():
+        data[name] = msgspec.json.decode(data[name])
+    return data
+
+
 def event_of(row: Row) -> dict[str, Any] | None:
-    """A row as an event, or None for what is not told."""
-    kind = _KINDS.get(type(row))
-    if kind is None:
-        return None
-    data = msgspec.structs.asdict(row)
-    for name in ("value", "outputs", "facts", "parameters"):
-        if isinstance(data.get(name), str):
-            data[name] = msgspec.json.decode(data[name])
-    return {"kind": kind, **data}
+    """A row as an event with its `table`, or None for what is not told."""
+    return {"table": row.TABLE, **plain_row(row)} if isinstance(row, _TOLD) else None
 
 
 async def events(
-    control: Control, *, run: str | None = None, kinds: frozenset[str] = frozenset()
+    control: Control, *, run: str | None = None, tables: frozenset[str] = frozenset()
 ) -> AsyncIterator[bytes]:
     """Frames of server-sent events from now on; a comment every 15 s keeps the line open.
 
@@ -41,7 +43,7 @@ async def events(
     Args:
         control: whose changes.
         run: only of this run.
-        kinds: only these: run, node, fact, stream, workflow; all if empty.
+        tables: only of these: runs, node_runs, facts, streams, workflows; all if empty.
     """
     loop = asyncio.get_running_loop()
     waiting: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue(_MOST_WAITING)
@@ -58,7 +60,7 @@ async def events(
 
     def take(changes: list[RowChange]) -> None:
         found = [event for change in changes if change.after is not None and (event := event_of(change.after))]
-        found = [e for e in found if (run is None or e.get("run") == run) and (not kinds or e["kind"] in kinds)]
+        found = [e for e in found if (run is None or e.get("run") == run) and (not tables or e["table"] in tables)]
         if found:
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens any more
                 loop.call_soon_threadsafe(put, found)
@@ -74,6 +76,6 @@ async def events(
                 continue
             if event is None:
                 return
-            yield b"event: " + event["kind"].encode() + b"\ndata: " + msgspec.json.encode(event) + b"\n\n"
+            yield b"event: " + event["table"].encode() + b"\ndata: " + msgspec.json.encode(event) + b"\n\n"
     finally:
         end()

@@ -263,6 +263,8 @@ class _Checker:
 
     def kinds(self, ref: FactRef) -> tuple[str, ...] | None:
         """The kinds of facts that a subject can have; None if there is no such subject."""
+        if ref.subject.startswith("dict."):
+            return ("snapshot",)
         node = self.own(ref)
         if node is None:
             workflow, _, name = ref.subject.rpartition(".")
