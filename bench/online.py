@@ -40,14 +40,16 @@ SCHEMA = {"user_id": "int", "happened_at": "instant", "known_at": "instant", "am
 
 
 def definitions() -> Plan:
-    """Six measures over five exact windows: 30 numbers."""
+    """Six measures over five exact windows: 30 numbers; a view of them with two expressions."""
     events = ps.stream("events", time="happened_at", known="known_at", clock="source", schema=SCHEMA)
     windows = [ps.window(name, hop="exact") for name in WINDOWS]
     wide = events.by("user_id").over(*windows).features(
         "wide", count=ps.count(), sum=ps.sum("amount"), mean=ps.mean("amount"), min=ps.min("amount"),
         max=ps.max("amount"), std=ps.std("amount"),
     )  # fmt: skip
-    return plan(Definitions.of(wide))
+    view = ps.view("v", ps.inputs(user_id="int", price="float"), wide,
+                   surge="wide.count_1h - wide.count_1d", dear="price / wide.mean_30d")  # fmt: skip
+    return plan(Definitions.of(view))
 
 
 def fill(folder: Path, planned: Plan, n: int) -> tuple[LiveJob, Any, int, Path]:
@@ -69,10 +71,11 @@ def fill(folder: Path, planned: Plan, n: int) -> tuple[LiveJob, Any, int, Path]:
 def measure(folder: Path, keys: Sequence[int], now_us: int) -> dict[str, dict[str, float]]:
     """Reads one key and 100 keys."""
     online = Online(definitions(), folder / "state", ReplayClock(now_us))
-    prepared = online.prepare("wide")
+    prepared, view = online.prepare("wide"), online.prepare_view("v")
     many = [list(keys[i : i + 100]) for i in range(0, len(keys) - 100, 100)]
     found = {
         "one": timed(prepared.get_one, keys),
+        "one_of_view": timed(lambda key: view.get_one({"user_id": key, "price": 9.5}), keys[:1000]),
         "one_with_statuses": timed(lambda key: online.group("wide", key), keys[:500]),
         "hundred": timed(lambda some: online.group("wide", some), many),
     }

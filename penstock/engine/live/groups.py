@@ -71,6 +71,9 @@ class LayoutState:
         slots: one expression per slot of the layout, over the input's columns.
         instants: whether queries ask about known times rather than ranks.
         customs: users' own aggregates by name.
+
+    Attributes:
+        places: which output of the kernel's program an output is; of those that it answers.
     """
 
     def __init__(
@@ -85,16 +88,16 @@ class LayoutState:
         instants: bool = False,
         customs: dict[str, Any] | None = None,
     ) -> None:
-        self.layout, self.slots, self._interner = layout, slots, interner
+        self.layout, self.slots, self.interner = layout, slots, interner
         self.customs = customs or {}
         self._wide, counters = _widened(layout, slots)
         nullable = [slot.nullable for slot in slots]
         program = compile_program(self._wide, nullable=nullable, outputs=range(len(self._wide.outputs)))
         self.keyed = KeyedState(handle, program, root, reader=reader, instants=instants)
         self._slow = slow_outputs(layout)
-        self._place_of = {self._wide.outputs[o].name: place for place, o in enumerate(program.outputs)}
-        self._counters = [self._place_of[name] for name in counters]
-        self._places = [self._place_of.get(output.name, 0) for output in layout.outputs]
+        self.places = {self._wide.outputs[o].name: place for place, o in enumerate(program.outputs)}
+        self._counters = [self.places[name] for name in counters]
+        self._places = [self.places.get(output.name, 0) for output in layout.outputs]
         self._as_it_lies = [self._plain_kind(output) for output in layout.outputs]
 
     def encode(self, rows: pa.RecordBatch) -> Slots:
@@ -106,7 +109,7 @@ class LayoutState:
             if isinstance(made, pa.ChunkedArray):
                 made = made.combine_chunks()
             if slot.kind is SlotKind.CODE:
-                values.append(self._interner.codes(made))
+                values.append(self.interner.codes(made))
                 valid.append(np.asarray(made.is_valid()) if made.null_count else None)
             else:
                 flat, flags, _ = flatten(made, slot.kind)
@@ -170,9 +173,9 @@ class LayoutState:
     def _plain_kind(self, output: Output) -> pa.DataType | None:
         """The type of an output whose values are Arrow's as the kernel leaves them; None for the others."""
         program, kind = self.keyed.program, Type.parse(output.type)
-        if output.name not in self._place_of or self._is_coded(output):
+        if output.name not in self.places or self._is_coded(output):
             return None
-        made, size = program.kinds[self._place_of[output.name]], program.sizes[self._place_of[output.name]]
+        made, size = program.kinds[self.places[output.name]], program.sizes[self.places[output.name]]
         plain = {"int": (Kind.INT, 8), "float": (Kind.FLOAT, 8), "decimal": (Kind.DECIMAL, 16)}
         return kind.arrow if plain.get(kind.name) == (made, size) else None
 
@@ -233,7 +236,7 @@ class LayoutState:
             dictionary = None
             if slot.kind is SlotKind.CODE and stored is not None:
                 kind = self.slots[i].type.arrow
-                dictionary, stored = self._interner.dictionary(stored.astype(np.int64), kind)
+                dictionary, stored = self.interner.dictionary(stored.astype(np.int64), kind)
             values.append(stored.view(np.float64) if slot.kind is SlotKind.FLOAT and stored is not None else stored)
             valid.append(flags)
             dictionaries.append(dictionary)
@@ -252,7 +255,7 @@ class LayoutState:
         if slot is None or not self._is_coded(output):
             return column
         codes = np.where(column.valid, column.values, 0)
-        dictionary, at = self._interner.dictionary(codes, self.slots[slot].type.arrow)
+        dictionary, at = self.interner.dictionary(codes, self.slots[slot].type.arrow)
         return Column(dictionary.take(pa.array(at)), column.status)
 
 

@@ -52,6 +52,10 @@ class Interner:
         plain = pa.array(found, pa.binary())
         return (plain.cast(pa.string()).cast(kind) if text else plain.cast(kind)), at
 
+    def text(self, code: int) -> str:
+        """The text that a code stands for."""
+        return self._bytes(code).decode()
+
     def _bytes(self, code: int) -> bytes:
         known = self._known.get(code)
         if known is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from penstock.clock import Clock
 from penstock.engine.history.answers import Status
 from penstock.engine.hops import fold, listed_keys
 from penstock.engine.online.answers import Answers
-from penstock.engine.online.prepared import PreparedGroup
+from penstock.engine.online.prepared import PreparedGroup, PreparedView
 from penstock.engine.online.present import Moment, Present
 from penstock.engine.online.readlog import ReadLog
 from penstock.engine.online.reads import Asking, Read, read_group, read_lookup
@@ -70,9 +70,7 @@ class Online:
             EngineError: there is no such view, or the job does not keep what it reads.
             DataError: the requests do not fit.
         """
-        plan = self.plan.views.get(name)
-        if plan is None:
-            raise EngineError("no view has this name", found=repr(name), remedy=nearest(name, self.plan.views))
+        plan = self._view(name)
         batch = request_batch(requests, plan.inputs, optional_inputs(plan), f"view {name}")
 
         def reading(moment: Moment) -> Answers:
@@ -106,13 +104,24 @@ class Online:
 
         return self._logged("group", name, batch, self._present.read(reading))
 
-    def prepare(self, group: str) -> PreparedGroup:
+    def prepare(self, group: str, columns: Sequence[str] | None = None) -> PreparedGroup:
         """A reader of one key of a group at a time, as fast as can be; its reads are not logged.
 
+        Args:
+            columns: names of features; all by default.
+
         Raises:
-            EngineError: there is no such group, or its features are not all numbers.
+            EngineError: there is no such group or feature, or one is no number, truth or text, or computed from rows.
         """
-        return PreparedGroup(self._present, self._group(group), self.clock)
+        return PreparedGroup(self._present, self._group(group), self.clock, columns)
+
+    def prepare_view(self, name: str) -> PreparedView:
+        """The same of a view, for one request at a time.
+
+        Raises:
+            EngineError: there is no such view, or it reads more than numbers, truths and text by plain keys.
+        """
+        return PreparedView(self._present, self._view(name), self.clock)
 
     def _logged(self, kind: str, name: str, requests: pa.RecordBatch, answers: Answers) -> Answers:
         if self._reads is not None:
@@ -121,6 +130,12 @@ class Online:
 
     def _q(self, moment: Moment, q_us: int | None) -> int:
         return max(self.clock.now_us(), moment.known_us) if q_us is None else q_us
+
+    def _view(self, name: str) -> ViewPlan:
+        plan = self.plan.views.get(name)
+        if plan is None:
+            raise EngineError("no view has this name", found=repr(name), remedy=nearest(name, self.plan.views))
+        return plan
 
     def _group(self, name: str) -> GroupPlan:
         plan = self.plan.groups.get(name)

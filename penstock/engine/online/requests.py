@@ -10,7 +10,7 @@ import pyarrow as pa
 from penstock.errors import DataError, nearest
 from penstock.plan.expr.types import Column, Schema
 
-__all__ = ["Requests", "request_batch", "scalar_columns"]
+__all__ = ["Requests", "plain_value", "request_batch", "scalar_columns"]
 
 Requests: TypeAlias = Mapping[str, Any] | Sequence[Mapping[str, Any]] | pa.Table | pa.RecordBatch
 
@@ -65,6 +65,22 @@ def scalar_columns(
             remedy="give as many values of each part",
         )
     return pa.RecordBatch.from_arrays(made, names=list(names))
+
+
+def plain_value(value: Any, column: Column, what: str) -> Any:
+    """A value of a request of one row, for which no Arrow is made where it is an int, float, truth or text.
+
+    Raises:
+        DataError: it is of another type, or null where it may not be.
+    """
+    given = type(value)
+    if given is _GIVEN.get(column.type.name) and (given is not int or _LEAST <= value <= _GREATEST):
+        return value
+    return _column([value], column, what)[0].as_py()
+
+
+_GIVEN = {"int": int, "float": float, "bool": bool, "text": str}
+_LEAST, _GREATEST = -(2**63), 2**63 - 1
 
 
 def _from_arrow(requests: pa.Table | pa.RecordBatch, schema: Schema, optional: Schema, what: str) -> pa.RecordBatch:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from penstock.clock import ReplayClock
 from penstock.engine.live.job import LiveJob, Options
 from penstock.engine.online import Online
 from penstock.engine.online.online import optional_inputs
+from penstock.engine.online.prepared import PreparedGroup, PreparedView
+from penstock.errors import EngineError
 from penstock.plan import plan
 from penstock.plan.ir import Plan, SourcePlan
 from penstock.store.log.embedded.log import EmbeddedLog
@@ -90,6 +93,7 @@ def feed(log: EmbeddedLog, planned: Plan, case: Case, after: int, until: int) ->
 
 def ask(online: Online, query: GroupQuery | ViewQuery) -> Found:
     """One query as a user asks it."""
+    request: dict[str, Any] = {}
     if isinstance(query, GroupQuery):
         answers = online.group(query.group, *query.key, q_us=query.q)
     else:
@@ -102,7 +106,32 @@ def ask(online: Online, query: GroupQuery | ViewQuery) -> Found:
     for name, values in answers.columns.items():
         word = answers.words(name)[0].as_py() if name in answers.statuses else None
         found[name] = FoundCell(values[0].as_py(), word)
+    for name, value in ask_prepared(online, query, request).items():
+        assert value == found[name].value, name
     return found
+
+
+def ask_prepared(online: Online, query: GroupQuery | ViewQuery, request: dict[str, Any]) -> dict[str, Any]:
+    """The same of what is prepared: of a view all or nothing, of a group the features that can be."""
+    clock, plans = ReplayClock(query.q), online.plan
+    if isinstance(query, GroupQuery):
+        plan = plans.groups[query.group]
+        names = [o.name for o in plan.layout.outputs if not refused(partial(online.prepare, query.group, [o.name]))]
+        group = PreparedGroup(online._present, plan, clock, names) if names else None
+        return {} if group is None else dict(zip(group.names, group.get_one(*query.key), strict=True))
+    if refused(partial(online.prepare_view, query.view)):
+        return {}
+    view = PreparedView(online._present, plans.views[query.view], clock)
+    return dict(zip(view.names, view.get_one(request), strict=True))
+
+
+def refused(prepare: Callable[[], object]) -> bool:
+    """Whether something cannot be prepared."""
+    try:
+        prepare()
+    except EngineError:
+        return True
+    return False
 
 
 def at_present(case: Case) -> Case:

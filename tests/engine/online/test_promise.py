@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from decimal import Decimal
@@ -118,14 +119,17 @@ def test_every_answer_is_history_at_its_positions_through_kills(tmp_path: Path) 
         topics = {s.name.name: log.create_topic(s.name, s.schema.arrow, topic_config(s)) for s in sources}
         writer = threading.Thread(target=write, args=(log, stopping))
         writer.start()
-        online, batches, torn, joined = None, set(), 0, 0
+        online, batches, torn, joined = None, set[int](), 0, 0
         try:
-            for _ in range(2):
+            for turn in (1, 2):
                 with running(tmp_path):
                     online = online or Online(planned, tmp_path / "state", clock, reads=reads)
-                    for _ in range(30):
+                    asked, until_s = 0, time.monotonic() + 20
+                    while asked < 30 or (
+                        time.monotonic() < until_s and (len(batches) <= 5 * turn or joined <= 10 * turn)
+                    ):
                         grades, found = ask(online, rng)
-                        torn, joined = torn + (len(grades) > 1), joined + found
+                        asked, torn, joined = asked + 1, torn + (len(grades) > 1), joined + found
                         batches.add(online.moment().batch)
                 for _ in range(5):  # the job is dead: what it committed last is still answered
                     torn += len(ask(online, rng)[0]) > 1
