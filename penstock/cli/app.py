@@ -9,7 +9,7 @@ from typing import Any, Final, NoReturn
 
 import typer
 
-from penstock.cli import features, ingest, lake, log, projects
+from penstock.cli import dictionary, facts, features, ingest, lake, log, projects, run, up, workflow
 from penstock.cli.output import error_line
 from penstock.errors import DoorError, PenstockError
 
@@ -34,6 +34,17 @@ app.command("add")(projects.add)
 app.command("plan")(projects.plan)
 app.command("check")(projects.check)
 app.command("ingest")(ingest.ingest)
+app.command("up")(up.up)
+app.command("down")(up.down)
+app.add_typer(workflow.app, name="workflow")
+app.add_typer(run.app, name="run")
+app.command("why")(run.why)
+app.command("facts")(facts.facts)
+app.command("signal")(facts.signal)
+app.command("jobs")(facts.jobs)
+app.add_typer(dictionary.app, name="dict")
+app.add_typer(dictionary.resources, name="resource")
+app.command("components")(facts.components)
 app.add_typer(log.app, name="log")
 app.add_typer(features.app, name="features")
 app.add_typer(lake.app, name="lake")
