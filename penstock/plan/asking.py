@@ -15,7 +15,7 @@ from penstock.plan.ir import (
     SourcePlan,
 )
 
-__all__ = ["asking_row", "source_of", "sources_of"]
+__all__ = ["asking_row", "counts_reader", "log_of", "read_by", "source_of", "sources_of"]
 
 
 def source_of(relation: RelationPlan) -> SourcePlan:
@@ -45,15 +45,37 @@ def sources_of(read: RelationPlan | AsOfPlan) -> Iterator[SourcePlan]:
             yield from sources_of(read.input)
 
 
-def asking_row(group: GroupPlan) -> frozenset[str] | None:
-    """Columns of the source from which a row of the group's input is made: its key, which must be the one read, too.
-
-    None where no request can bring such a row: joined rows are made later, and rows of a group need its state.
-    """
-    return _needed(group.input, frozenset(c for slot in group.slots for c in slot.columns) | set(group.keys))
+def asking_row(group: GroupPlan) -> frozenset[str]:
+    """Columns of the source from which a row of the group's input is made: its key, which must be the one read, too."""
+    return _needed(group.input, _counted(group))
 
 
-def _needed(relation: RelationPlan, columns: frozenset[str]) -> frozenset[str] | None:
+def counts_reader(relation: EnrichPlan) -> bool:
+    """Whether a relation's rows, reading a group over the log that they are of, count there themselves."""
+    source = relation.lookup.source
+    if not isinstance(source, GroupPlan) or not source.layout.include_self:
+        return False
+    return log_of(source.input) is log_of(relation.input)
+
+
+def log_of(relation: RelationPlan) -> SourcePlan | JoinPlan:
+    """The source or join whose log a relation's rows are of."""
+    while not isinstance(relation, SourcePlan | JoinPlan):
+        relation = relation.input
+    return relation
+
+
+def read_by(group: GroupPlan) -> frozenset[str]:
+    """What a row of a group's input must have so that the group answers it."""
+    return _counted(group) if group.layout.include_self else frozenset(group.keys)
+
+
+def _counted(group: GroupPlan) -> frozenset[str]:
+    """What a row of a group's input is counted by."""
+    return frozenset(c for slot in group.slots for c in slot.columns) | set(group.keys)
+
+
+def _needed(relation: RelationPlan, columns: frozenset[str]) -> frozenset[str]:
     match relation:
         case SourcePlan():
             return columns
@@ -66,5 +88,14 @@ def _needed(relation: RelationPlan, columns: frozenset[str]) -> frozenset[str] |
             return _needed(relation.input, columns)
         case EnrichPlan():
             read = columns & set(relation.lookup.outputs)
-            return _needed(relation.input, (columns - read) | (set(relation.lookup.keys) if read else set()))
-    return None
+            found = _needed(relation.input, (columns - read) | (set(relation.lookup.keys) if read else set()))
+            if read and counts_reader(relation):
+                assert isinstance(relation.lookup.source, GroupPlan)
+                found |= asking_row(relation.lookup.source)
+            return found
+        case JoinPlan():
+            folded = columns & {reducer.name for reducer in relation.reducers}
+            matched = set(relation.on) if folded or relation.emit == "match" else set()
+            return _needed(relation.observation, (columns - folded) | matched)
+    read = columns - set(relation.input.schema)
+    return _needed(relation.input, (columns - read) | (read_by(relation) if read else frozenset()))

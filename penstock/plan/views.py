@@ -156,24 +156,10 @@ class _Building:
         return found
 
     def _self_columns(self, group: GroupPlan) -> tuple[str, ...] | None:
-        """What a request must bring so that the asking row counts; nothing, with a warning, where it cannot."""
-        root, columns = source_of(group), asking_row(group)
-        if self.observation is None or source_of(self.observation) is not root:
-            return None  # the asking row is none of this stream
-        if columns is None:
-            self._warn_alone(group, "its rows are made later than the request")
+        """What a request must bring so that the asking row counts; None where it is no row of the group's stream."""
+        if self.observation is None or source_of(self.observation) is not source_of(group):
             return None
-        missing = [c for c in columns if c not in self.source or self.source[c].type != root.schema[c].type]
-        if missing:
-            self._warn_alone(group, f"a request does not bring {', '.join(sorted(missing))}")
-            return None
-        return tuple(sorted(columns))
-
-    def _warn_alone(self, group: GroupPlan, reason: str) -> None:
-        name = group.name.name
-        self.scope.warnings.append(
-            (self.what.removeprefix("view "), f"{name} includes the asking row, but does not at request time: {reason}")
-        )
+        return tuple(sorted(asking_row(group)))
 
     def expressions(self, view: View) -> tuple[tuple[str, Expression], ...]:
         found = []

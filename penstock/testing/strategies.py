@@ -27,7 +27,7 @@ from penstock.testing.oracle.windows import left_edge
 from penstock.testing.spread import Spread
 
 __all__ = ["SCHEMA", "aggregates", "arrivals", "cases", "chains", "group_queries", "keys_of",
-           "model_cases", "spans", "streams", "views", "windows"]  # fmt: skip
+           "model_cases", "own_views", "spans", "streams", "views", "windows"]  # fmt: skip
 
 SCHEMA = {
     "a": "int?", "b": "int?", "s": "text?", "x": "float?", "i": "int?", "m": "decimal(12,2)?", "w": "text?",
@@ -357,6 +357,52 @@ def chains(draw: st.DrawFn, rows: int = 12, queries: int = 4) -> Case:
         asked += draw(late_queries(group, found))
         asked.append(RowsQuery("j", draw(instants(group, found["ev"], span))))
     return Case(Definitions.of(group), found, asked, shape)
+
+
+@st.composite
+def own_views(draw: st.DrawFn, rows: int = 10, queries: int = 4) -> Case:
+    """A view of a group that includes the asking row, over rows that are joined, read, filtered and grouped before."""
+    span = draw(spans)
+    ev, out = draw(streams()), draw(streams("out"))
+    found = {"ev": draw(arrivals(ev, span, rows)), "out": draw(arrivals(out, span, rows))}
+    found["tab"] = draw(table_rows(span))
+    relation: Relation = ev
+    measures: dict[str, Any] = {"n": ps.count(), "x": ps.sum("x"), "w": ps.last_n(2, "w")}
+    for step in draw(st.lists(st.sampled_from(tuple(OWN_STEPS)), min_size=1, max_size=3, unique=True)):
+        relation, measures[step] = OWN_STEPS[step](relation, out), OWN_MEASURES[step]
+    widths = draw(st.lists(windows(), min_size=1, max_size=2, unique_by=lambda window: window.name))
+    group = relation.by("a").over(*widths, include_self=True).features("g", **measures)
+    asked: list[Query] = []
+    known = sorted(row.k for logged in found.values() for row in logged) or [span.base_us]
+    for _ in range(draw(st.integers(1, queries))):
+        q = draw(st.one_of(instants(group, found["ev"], span), st.sampled_from(known)))
+        values = {name: draw(strategy) for name, strategy in VALUES.items()}
+        id = draw(st.sampled_from((None, "e1", "e2", "e9"))) if ev.id else None
+        payload = Row(q, q, {**values, "at": q, "known_at": q, "id": id, "op": "insert"}, id, "insert", 0, 0, 2**40)
+        asked.append(ViewQuery("v", payload.values, q, draw(knowledge(q, found, span)), payload))
+    return Case(Definitions.of(ps.view("v", ev["a"], group)), found, asked, "own view")
+
+
+def _read_other(relation: Relation, out: Relation) -> Relation:
+    other = relation.by("s").over("1h", include_self=True).features("other", n=ps.count(), w=ps.last("w"))
+    return relation >> other
+
+
+OWN_STEPS: Mapping[str, Callable[[Relation, Relation], Relation]] = {
+    "join": lambda relation, out: relation.join(
+        out, on="a", within="10s", grace="5s", name="joined", top=ps.max("i"), newest=ps.last("w")
+    ),
+    "match": lambda relation, out: relation.join(
+        out, on="a", within="1min", name="matched", emit="match", hit=ps.any()
+    ),
+    "group": lambda relation, out: relation.by("a").over("100s", include_self=True).features("first", x=ps.sum("x")),
+    "other": _read_other,
+    "table": lambda relation, out: (relation >> a_table(None)["grade"]).where("grade is null or i < 5"),
+}
+OWN_MEASURES = {
+    "join": ps.sum("top"), "match": ps.share("hit"), "group": ps.max("first.x_100s"), "other": ps.last("other.w_1h"),
+    "table": ps.sum("grade"),
+}  # fmt: skip
 
 
 @st.composite

@@ -126,13 +126,15 @@ def test_an_asking_row_that_counts_brings_what_is_aggregated(pay: Stream) -> Non
     assert made["asked"].lookups[0].self_columns is None
 
 
-def test_rows_made_later_cannot_count_at_request_time(pay: Stream) -> None:
+def test_an_asking_row_is_followed_through_joins_and_groups(pay: Stream) -> None:
     back = ps.stream("back", time="at", schema={"at": "instant", "pay_id": "text"})
     joined = pay.join(back, on="pay_id", within="1h", name="joined", back=ps.any())
-    group = joined.by("card_id").over("1d", include_self=True).features("g", x=ps.share("back"))
-    made = plan(Definitions.of(ps.view("v", pay["card_id"], group)))
-    assert made.views["v"].lookups[0].self_columns is None
-    assert any("made later than the request" in text for _, text in made.warnings)
+    first = joined.by("card_id").over("1d", include_self=True).features("first", x=ps.sum("amount"))
+    group = first.where("ok").by("card_id").over("1d", include_self=True).features("g", y=ps.sum("first.x_1d"))
+    folded = joined.by("card_id").over("1d", include_self=True).features("folded", x=ps.share("back"))
+    made = plan(Definitions.of(ps.view("v", pay["card_id"], group, folded)))
+    assert [x.self_columns for x in made.views["v"].lookups] == [("amount", "card_id", "ok"), ("card_id", "pay_id")]
+    assert not [text for name, text in made.warnings if name == "v"]
 
 
 def test_two_hops_find_the_key_in_a_list_of_structs(feed: Plan) -> None:

@@ -95,28 +95,33 @@ def answer_group(
         queries = Queries(query_codes[mine], asked.q[mine], ranked.a, _self_rows(placed, mine, arranged))
         found = _answer(plan, sweeping(kernel_rows, queries), counters, len(mine))
         if placed is not None:
-            seen = _seen_rows(placed, mine, keyed.codes, query_codes)
-            if len(changed := np.flatnonzero(seen >= 0)):
+            at, seen = _seen_rows(placed, mine, keyed.codes, query_codes)
+            if len(changed := np.unique(at)):
                 alone = Queries(query_codes[mine][changed], asked.q[mine][changed], ranked.a[changed])
                 without = _answer(plan, sweeping(kernel_rows, alone), counters, len(changed))
-                seen_t = system(rows, EVENT_TIME)[seen[changed]]
-                found = _corrected(plan, found, without, changed, alone.q, seen_t=seen_t)
+                pairs = np.searchsorted(changed, at), system(rows, EVENT_TIME)[seen]
+                found = _corrected(plan, found, without, changed, alone.q, seen=pairs)
         parts.append((mine, found))
     return Answer.scattered(parts, len(asked))
 
 
-def _seen_rows(placed: Placed, mine: Int64, row_codes: Int64, query_codes: Int64) -> Int64:
-    """The other version that each query sees of its self row under its own key, -1 for none."""
-    seen = placed.seen[mine]
-    there: Int64 = np.where((seen >= 0) & (gather(row_codes, seen, -2) == query_codes[mine]), seen, -1)
-    return there
+def _seen_rows(placed: Placed, mine: Int64, row_codes: Int64, query_codes: Int64) -> tuple[Int64, Int64]:
+    """The other versions that some queries see of their self rows under their own keys: indices in `mine`, and rows."""
+    queries, rows = placed.seen
+    place = np.full(len(query_codes), -1, np.int64)
+    place[mine] = np.arange(len(mine))
+    own = (place[queries] >= 0) & (row_codes[rows] == query_codes[queries])
+    return place[queries[own]], rows[own]
 
 
-def _corrected(plan: GroupPlan, found: Answer, without: Answer, changed: Int64, q: Int64, *, seen_t: Int64) -> Answer:
+def _corrected(
+    plan: GroupPlan, found: Answer, without: Answer, changed: Int64, q: Int64, *, seen: tuple[Int64, Int64]
+) -> Answer:
     """The answers where a window that covers a seen version of the self row counts that version, not the self row.
 
     Args:
-        without: answers of the `changed` queries without a self row. q, seen_t: their instants, and of the versions.
+        without: answers of the `changed` queries without a self row. q: their instants.
+        seen: pairs (index in `changed`, instant) of the versions.
     """
     n = len(next(iter(found.columns.values())))
     values, statuses = dict(found.columns), dict(found.statuses)
@@ -132,7 +137,9 @@ def _corrected(plan: GroupPlan, found: Answer, without: Answer, changed: Int64, 
             unit=window.unit,
             zone=window.zone,
         )
-        covered = (left <= seen_t) & (seen_t < right)
+        of, t = seen
+        covered = np.zeros(len(changed), np.bool_)
+        covered[of[(left[of] <= t) & (t < right[of])]] = True
         index = np.arange(n)
         index[changed[covered]] = n + np.flatnonzero(covered)
         both = pa.concat_arrays([values[output.name], without.columns[output.name]])

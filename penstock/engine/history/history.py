@@ -16,7 +16,6 @@ from penstock.clock import Clock, WallClock
 from penstock.engine.history.explain import Explanation, explain
 from penstock.engine.history.frame import column, full, instants_us, int64, replace_column
 from penstock.engine.history.frontiers import Frontiers
-from penstock.engine.history.knowledge import log_name
 from penstock.engine.history.lookups import NUMBER, A, Q, Said, lookup_of_group, read_columns, read_lookup
 from penstock.engine.history.readers import KeyedReads
 from penstock.engine.history.relations import rows_of
@@ -26,7 +25,7 @@ from penstock.engine.history.sources import ArrowRows, ParquetRows, Resolver, Ro
 from penstock.engine.history.views import answer_view
 from penstock.errors import DataError, EngineError, nearest
 from penstock.names import fingerprint
-from penstock.plan.asking import sources_of
+from penstock.plan.asking import source_of, sources_of
 from penstock.plan.ir import AsOfPlan, GroupPlan, Plan, RelationPlan, SourcePlan, ViewPlan
 from penstock.store.log.interface import Position
 
@@ -103,7 +102,7 @@ class History:
         outputs = {name: name for name in plan.outputs.names}
         names = dict(zip(lookup.outputs.names, outputs, strict=True))
         asking = read_columns(plan, ()) - set(plan.keys) <= set(asked.names)
-        base = log_name(plan.input) if asking else None
+        base = source_of(plan).name.name if asking else None
 
         def answer(run: Run, statuses: bool) -> Iterator[pa.Table]:
             reading = replace(lookup, keys=keys)
@@ -129,7 +128,7 @@ class History:
         plan = view if isinstance(view, ViewPlan) else self._view(view)
         asked = _Requests(queries, q, a, known, as_occurred=as_occurred)
         asked.require(plan.inputs.names, f"view {plan.name.name}")
-        base = None if plan.observation is None else log_name(plan.observation)
+        base = None if plan.observation is None else source_of(plan.observation).name.name
         reads = [*plan.lookups, *(x for hop in plan.two_hops for x in (hop.value, hop.keys))]
 
         def answer(run: Run, statuses: bool) -> Iterator[pa.Table]:

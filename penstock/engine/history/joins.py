@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,20 +11,25 @@ from numpy.typing import NDArray
 
 from penstock.algebra.history import sweep
 from penstock.algebra.layout import Layout, Measure, Op, Output, Slot, SlotKind, Window, WindowKind
-from penstock.algebra.table import Queries, Rows
+from penstock.algebra.table import Column, Queries, Rows
+from penstock.engine.history.answers import Answer
 from penstock.engine.history.arrange import KeyedRows
 from penstock.engine.history.frame import EVENT, UNTIL_OFFSET, column, replace_column, system
+from penstock.engine.history.knowledge import Instants, Knowledge, known_until, ranks
 from penstock.engine.history.relations import Readers, whole
 from penstock.engine.history.run import Run
+from penstock.engine.history.selves import UNKNOWN_US
 from penstock.engine.history.slots import flatten, to_arrow
 from penstock.names import fingerprint
 from penstock.plan.expr import Expression
+from penstock.plan.expr.types import BOOL
 from penstock.plan.ir import JoinPlan, Reducer
 from penstock.semantics.columns import EVENT_TIME, KNOWN_TIME, KNOWN_UNTIL, NEVER_US, OFFSET, PARTITION
 
-__all__ = ["joined_rows", "made_until"]
+__all__ = ["asking_rows", "joined_rows", "made_until"]
 
 Int64 = NDArray[np.int64]
+_MATCHED = "_matched"
 _KINDS = {
     "int": SlotKind.INT, "instant": SlotKind.INT, "duration": SlotKind.INT, "date": SlotKind.INT,
     "float": SlotKind.FLOAT, "decimal": SlotKind.DECIMAL, "bool": SlotKind.BOOL,
@@ -60,9 +65,25 @@ def _joined(
     if KNOWN_UNTIL in observed.column_names:
         rows = replace_column(rows, KNOWN_UNTIL, pa.array(made_end))
         rows = replace_column(rows, UNTIL_OFFSET, pa.array(end_offset))
-    for name, values in fold.reduced(np.minimum(made, closing)).items():
+    for name, values in fold.reduced(Instants(np.minimum(made, closing))).items():
         rows = rows.append_column(name, values)
     return rows if kept.all() else rows.filter(pa.array(kept))
+
+
+def asking_rows(run: Run, readers: Readers, plan: JoinPlan, rows: pa.Table, knowledge: Knowledge) -> pa.Table:
+    """Asking rows as observations of a join, with the outcomes that each knows; where it takes a match, those with one.
+
+    They are in no log, as joined rows.
+    """
+    wanted = frozenset(plan.on).union(*(_read(r) for r in plan.reducers))
+    outcomes = pa.concat_tables(list(whole(run, readers, plan.outcome, wanted)))
+    matched = Reducer(_MATCHED, "any", None, None, BOOL)
+    fold = _Fold(plan, [*plan.reducers, matched], rows, outcomes, run.options.threads)
+    found = fold.reduced(known_until(knowledge, fold.t + plan.within_us + plan.grace_us))
+    for reducer in plan.reducers:
+        rows = replace_column(rows, reducer.name, found[reducer.name])
+    rows = replace_column(rows, OFFSET, pa.array(np.full(rows.num_rows, UNKNOWN_US)))
+    return rows.filter(found[_MATCHED]) if plan.emit == "match" else rows
 
 
 def made_until(observed: pa.Table, made: Int64, kept: NDArray[np.bool_]) -> tuple[Int64, Int64]:
@@ -97,31 +118,38 @@ class _Fold:
         self.arranged = keyed.arranged if outcomes.num_rows else None
         self.outcomes = outcomes
 
-    def reduced(self, a: Int64) -> dict[str, pa.Array]:
-        """Each reducer's column, knowing `a`."""
+    def reduced(self, knowledge: Knowledge) -> dict[str, pa.Array]:
+        """Each reducer's column."""
+        n = len(self.t)
         if not self.reducers:
             return {}
-        if self.arranged is None:
-            return {r.name: _nothing(r, len(a)) for r in self.reducers}
+        if self.arranged is None or not n:
+            return {r.name: _nothing(r, n) for r in self.reducers}
         slots = _Slots()
         measures = [_measure(r, slots) for r in self.reducers]
         layout = self._layout(slots, measures, [str(r.type) if r.op != "any" else "int" for r in self.reducers])
         ordered = self.outcomes.take(pa.array(self.arranged.rows))
         flat = [flatten(e.evaluate(ordered), s.kind) for e, s in zip(slots.expressions, slots.slots, strict=True)]
-        until = system(ordered, KNOWN_UNTIL) if KNOWN_UNTIL in ordered.column_names else None
-        rows = Rows(
-            key=self.arranged.codes,
-            t=system(ordered, EVENT_TIME),
-            known_from=system(ordered, KNOWN_TIME),
-            values=[values for values, _, _ in flat],
-            valid=[valid for _, valid, _ in flat],
-            known_until=until,
-            dictionaries=[dictionary for _, _, dictionary in flat],
-        )
-        found = sweep(layout, rows, Queries(self.codes, self.t + self.plan.within_us, a), threads=self.threads)
+        parts = []
+        for ranked in ranks(knowledge, ordered, self.plan.outcome, n):
+            rows = Rows(
+                key=self.arranged.codes,
+                t=system(ordered, EVENT_TIME),
+                known_from=ranked.known_from,
+                values=[values for values, _, _ in flat],
+                valid=[valid for _, valid, _ in flat],
+                known_until=ranked.until,
+                dictionaries=[dictionary for _, _, dictionary in flat],
+            )
+            mine = np.arange(n) if ranked.queries is None else ranked.queries
+            queries = Queries(self.codes[mine], self.t[mine] + self.plan.within_us, ranked.a)
+            found = sweep(layout, rows, queries, threads=self.threads)
+            parts.append((mine, Answer(self._columns(layout, found), {})))
+        return dict(Answer.scattered(parts, n).columns)
+
+    def _columns(self, layout: Layout, found: Mapping[str, Column]) -> dict[str, pa.Array]:
         columns = {}
-        for i, reducer in enumerate(self.reducers):
-            output = layout.outputs[i]
+        for reducer, output in zip(self.reducers, layout.outputs, strict=True):
             values = to_arrow(found[output.name], output.type)
             columns[reducer.name] = _positive(values) if reducer.op == "any" else values
         return columns

@@ -6,18 +6,29 @@ The kernel compares ranks only: a row counts when `known_from <= a < known_until
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from penstock.engine.history.frame import UNTIL_OFFSET, system
-from penstock.plan.asking import source_of
-from penstock.plan.ir import JoinPlan, RelationPlan, SourcePlan
+from penstock.plan.asking import log_of, source_of
+from penstock.plan.ir import JoinPlan, RelationPlan
 from penstock.semantics.columns import KNOWN_TIME, KNOWN_UNTIL, NEVER_US, OFFSET, PARTITION
 
-__all__ = ["EVERYTHING", "Everything", "Instants", "Knowledge", "Own", "Ranked", "Vectors", "log_name", "ranks"]
+__all__ = [
+    "EVERYTHING",
+    "Everything",
+    "Instants",
+    "Knowledge",
+    "Own",
+    "Ranked",
+    "Vectors",
+    "known_until",
+    "log_name",
+    "ranks",
+]
 
 Int64 = NDArray[np.int64]
 Places = Mapping[tuple[str, int], int]
@@ -44,15 +55,27 @@ class Vectors:
     Attributes:
         reached: for a join, the instant of each vector by which the rows made count: progress makes them, and they
             stand at no position.
+        by: of each vector, an instant after which nothing is known, whatever the position.
     """
 
     index: Int64
     vectors: Sequence[Places]
     reached: Callable[[JoinPlan], Int64]
+    by: Int64 | None = None
 
     def take(self, at: Int64) -> Vectors:
         """Of some queries."""
-        return Vectors(self.index[at], self.vectors, self.reached)
+        return replace(self, index=self.index[at])
+
+    def until(self, instants: Int64) -> Vectors:
+        """The same of each query, but nothing that became known after its instant."""
+        pairs, index = np.unique(np.column_stack([self.index, instants]), axis=0, return_inverse=True)
+        of, by = pairs[:, 0], pairs[:, 1] if self.by is None else np.minimum(pairs[:, 1], self.by[pairs[:, 0]])
+
+        def reached(join: JoinPlan) -> Int64:
+            return self.reached(join)[of]
+
+        return Vectors(index.reshape(-1), [self.vectors[i] for i in of.tolist()], reached, by)
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,9 +107,19 @@ Knowledge = Instants | Vectors | Own | Everything
 
 def log_name(relation: RelationPlan) -> str:
     """The log whose positions a relation's rows carry: its source's, or a join's own."""
-    while not isinstance(relation, SourcePlan | JoinPlan):
-        relation = relation.input
-    return relation.name.name
+    return log_of(relation).name.name
+
+
+def known_until(knowledge: Knowledge, instants: Int64) -> Knowledge:
+    """What each query knows, but nothing that became known after an instant of its own."""
+    match knowledge:
+        case Instants(a):
+            return Instants(np.minimum(a, instants))
+        case Own():
+            return Instants(np.minimum(knowledge.k, instants))
+        case Vectors():
+            return knowledge.until(instants)
+    return Instants(instants)
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,13 +184,15 @@ def _own(own: Own, rows: pa.Table, k: Int64, until: Int64 | None) -> Ranked:
 
 
 def _vectors(knowledge: Vectors, rows: pa.Table, relation: RelationPlan, *, superseded: bool) -> Iterator[Ranked]:
-    base, name = _base(relation), source_of(relation).name.name
+    base, name = log_of(relation), source_of(relation).name.name
     partition, offset = system(rows, PARTITION), system(rows, OFFSET)
     width = int(partition.max(initial=0)) + 1
     matrix = np.array([[v.get((name, p), 0) for p in range(width)] for v in knowledge.vectors], np.int64)
     matrix = matrix.reshape(len(knowledge.vectors), width)
-    if isinstance(base, JoinPlan):
-        matrix = np.column_stack([matrix, knowledge.reached(base) + 1])
+    bounds = [knowledge.reached(base)] if isinstance(base, JoinPlan) else []
+    bounds += [] if knowledge.by is None else [knowledge.by]
+    if bounds:
+        matrix = np.column_stack([matrix, np.min(bounds, axis=0) + 1])
 
     def first_known(offset: Int64, k: Int64, places: Int64) -> Int64:
         """The first vector of a chain that covers each row; NEVER where none does."""
@@ -165,7 +200,7 @@ def _vectors(knowledge: Vectors, rows: pa.Table, relation: RelationPlan, *, supe
         for p in range(width):
             mine = np.flatnonzero(partition == p)
             found[mine] = _first_above(places[:, p], offset[mine])
-        if isinstance(base, JoinPlan):
+        if bounds:
             found = np.maximum(found, _first_above(places[:, width], k))
         return found
 
@@ -197,9 +232,3 @@ def _chains(matrix: Int64) -> Iterator[Int64]:
             (chain if bool((matrix[i] >= matrix[chain[-1]]).all()) else rest).append(i)
         yield np.array(chain, np.int64)
         left = np.array(rest, np.int64)
-
-
-def _base(relation: RelationPlan) -> RelationPlan:
-    while not isinstance(relation, SourcePlan | JoinPlan):
-        relation = relation.input
-    return relation

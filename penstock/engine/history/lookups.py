@@ -18,14 +18,25 @@ from penstock.engine.history.asof import answer_asof
 from penstock.engine.history.frame import column, int64, replace_column, system
 from penstock.engine.history.frontiers import Frontiers
 from penstock.engine.history.groups import Asked, answer_group
+from penstock.engine.history.joins import asking_rows
 from penstock.engine.history.knowledge import EVERYTHING, Instants, Knowledge, Own, Vectors, log_name
 from penstock.engine.history.relations import Readers, group_names, whole
 from penstock.engine.history.run import Run
 from penstock.engine.history.selves import UNKNOWN_US, Selves
 from penstock.errors import EngineError
 from penstock.names import fingerprint
+from penstock.plan.asking import source_of
 from penstock.plan.expr.types import Schema
-from penstock.plan.ir import AsOfPlan, ComputePlan, EnrichPlan, FilterPlan, GroupPlan, LookupPlan, RelationPlan
+from penstock.plan.ir import (
+    AsOfPlan,
+    ComputePlan,
+    EnrichPlan,
+    FilterPlan,
+    GroupPlan,
+    JoinPlan,
+    LookupPlan,
+    RelationPlan,
+)
 from penstock.semantics.columns import EVENT_TIME, KNOWN_TIME, OFFSET, PARTITION
 
 __all__ = [
@@ -56,7 +67,22 @@ STATUS: Final = "_status:"
 
 
 class Sight(Protocol):
-    """What the readers are, and so how `q` and `a` are found in their tables."""
+    """What the readers are, and so how `q` and `a` are found in their tables.
+
+    Attributes:
+        log: the name of the log whose rows they are; None if they are no rows.
+        direct: they stand as the input of the group that they ask has them.
+    """
+
+    @property
+    def log(self) -> str | None:
+        """See above."""
+        ...
+
+    @property
+    def direct(self) -> bool:
+        """See above."""
+        ...
 
     def q(self, readers: pa.Table) -> NDArray[np.int64]:
         """The instants asked for."""
@@ -66,8 +92,12 @@ class Sight(Protocol):
         """What each may know."""
         ...
 
-    def selves(self, readers: pa.Table) -> tuple[str, pa.Table] | None:
-        """The readers as rows of the log they come from, and its name; None if they come from none."""
+    def counts_in(self, group: GroupPlan) -> bool:
+        """Whether the readers may be rows of a group's input."""
+        ...
+
+    def selves(self, readers: pa.Table) -> pa.Table:
+        """The readers as rows of the log they come from."""
         ...
 
 
@@ -77,25 +107,27 @@ class Said:
 
     Attributes:
         at: the position vectors, and how far everything is known at each; None: `a` are instants.
-        base: the log whose rows the requests are, for groups that include the asking row; None: they are no rows.
+        log: the stream whose rows the requests are, for groups that include the asking row; None: they are no rows.
         direct: they are rows of the group's input already, with all its columns.
     """
 
     at: Frontiers | None = None
     as_occurred: bool = False
-    base: str | None = None
+    log: str | None = None
     direct: bool = False
 
-    def selves(self, readers: pa.Table) -> tuple[str, pa.Table] | None:
+    def counts_in(self, group: GroupPlan) -> bool:
+        """Where the group's rows come from their stream, through joins and groups too."""
+        return source_of(group).name.name == self.log
+
+    def selves(self, readers: pa.Table) -> pa.Table:
         """Requests as rows of their base stream: at `q`, known at `q`, unless they say otherwise."""
-        if self.base is None:
-            return None
         for name in (EVENT_TIME, KNOWN_TIME):
             if name not in readers.column_names:
                 readers = readers.append_column(name, readers.column(Q))
         if OFFSET not in readers.column_names:
             readers = readers.append_column(OFFSET, pa.array(np.full(readers.num_rows, UNKNOWN_US)))
-        return self.base, readers
+        return readers
 
     def q(self, readers: pa.Table) -> NDArray[np.int64]:
         """The column `Q`."""
@@ -115,10 +147,15 @@ class OwnPosition:
     """Rows of a relation, asking at their own instant and position."""
 
     log: str
+    direct: bool = False
 
-    def selves(self, readers: pa.Table) -> tuple[str, pa.Table] | None:
+    def counts_in(self, group: GroupPlan) -> bool:
+        """Where the group's rows are of the same log."""
+        return log_name(group.input) == self.log
+
+    def selves(self, readers: pa.Table) -> pa.Table:
         """The rows themselves."""
-        return self.log, readers
+        return readers
 
     def q(self, readers: pa.Table) -> NDArray[np.int64]:
         """Their event times."""
@@ -235,12 +272,11 @@ def _selves(run: Run, readers: Readers, lookup: LookupPlan, reading: pa.Table, s
         return None
     if isinstance(sight, Said) and lookup.self_columns is None:
         return None
-    found = sight.selves(reading)
-    if found is None or found[0] != log_name(source.input):
+    if not sight.counts_in(source):
         return None
-    rows = replace_column(found[1], _SELF, pa.array(np.arange(reading.num_rows)))
+    rows = replace_column(sight.selves(reading), _SELF, pa.array(np.arange(reading.num_rows)))
     rows = rows.filter(pc.is_valid(rows.column(EVENT_TIME)))
-    if not (isinstance(sight, Said) and sight.direct):
+    if not sight.direct:
         rows = as_input(run, readers, source.input, rows, sight)
     at = np.full(reading.num_rows, -1, np.int64)
     numbers = int64(rows.column(_SELF))
@@ -252,7 +288,7 @@ def as_input(run: Run, readers: Readers, relation: RelationPlan, rows: pa.Table,
     """Rows of a log as a relation over it sees them: filtered, with its columns; read at their own instants.
 
     Raises:
-        EngineError: the relation reads by key, and the run is split into partitions.
+        EngineError: the relation joins or reads by key, and the run spills.
     """
     match relation:
         case FilterPlan():
@@ -264,23 +300,35 @@ def as_input(run: Run, readers: Readers, relation: RelationPlan, rows: pa.Table,
                 rows = replace_column(rows, name, expression.evaluate(rows))
             return rows
         case EnrichPlan() | GroupPlan():
-            if run.spills:
-                raise EngineError(
-                    "an asking row is followed through reads by key in memory only",
-                    found=f"a run that spills, in {run.parts} partitions",
-                    remedy="give the run more memory, or no work folder",
-                )
+            _refuse_spilled(run)
             rows = as_input(run, readers, relation.input, rows, sight)
-            lookup = relation.lookup if isinstance(relation, EnrichPlan) else lookup_of_group(relation)
-            return pa.concat_tables(read_lookup(run, readers, [lookup], [rows], AtOwnTime(sight)))
+            direct = isinstance(relation, GroupPlan)
+            lookup = lookup_of_group(relation) if isinstance(relation, GroupPlan) else relation.lookup
+            own = AtOwnTime(sight, log_name(relation.input), direct)
+            return pa.concat_tables(read_lookup(run, readers, [lookup], [rows], own))
+        case JoinPlan() if log_name(relation) != sight.log:
+            _refuse_spilled(run)
+            rows = as_input(run, readers, relation.observation, rows, sight)
+            return asking_rows(run, readers, relation, rows, sight.knowledge(rows))
     return rows
+
+
+def _refuse_spilled(run: Run) -> None:
+    if run.spills:
+        raise EngineError(
+            "an asking row is followed through joins and reads by key in memory only",
+            found=f"a run that spills, in {run.parts} partitions",
+            remedy="give the run more memory, or no work folder",
+        )
 
 
 @dataclass(frozen=True)
 class AtOwnTime:
-    """Asking rows that read at their own instant, knowing what their query knows."""
+    """Asking rows that read at their own instant, knowing what their query knows, and count there as rows of `log`."""
 
     sight: Sight
+    log: str
+    direct: bool
 
     def q(self, readers: pa.Table) -> NDArray[np.int64]:
         """Their event times."""
@@ -290,9 +338,13 @@ class AtOwnTime:
         """That of their queries."""
         return self.sight.knowledge(readers)
 
-    def selves(self, readers: pa.Table) -> tuple[str, pa.Table] | None:
+    def counts_in(self, group: GroupPlan) -> bool:
+        """Where the group's rows are of the same log."""
+        return log_name(group.input) == self.log
+
+    def selves(self, readers: pa.Table) -> pa.Table:
         """The rows themselves."""
-        return self.sight.selves(readers)
+        return readers
 
 
 def lookup_of_group(plan: GroupPlan) -> LookupPlan:

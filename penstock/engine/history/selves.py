@@ -18,6 +18,7 @@ from penstock.semantics.columns import EVENT_TIME, ID, KNOWN_TIME, KNOWN_UNTIL, 
 __all__ = ["UNKNOWN_US", "Placed", "Selves", "with_selves"]
 
 Int64 = NDArray[np.int64]
+_NONE = np.zeros(0, np.int64)
 UNKNOWN_US = NEVER_US - 1
 """The known time of a row that no query knows."""
 
@@ -45,20 +46,19 @@ class Placed:
 
     Attributes:
         at: per query, where its self row stands; -1 for none.
-        seen: per query, another version of its self row that it sees, and that counts instead where a window covers
-            it; -1 for none.
+        seen: pairs (query, row): other versions of its self row that it sees, and that count instead where a window
+            covers them.
     """
 
     rows: pa.Table
     at: Int64
-    seen: Int64
+    seen: tuple[Int64, Int64]
 
 
 def with_selves(rows: pa.Table, selves: Selves, knowledge: Knowledge, relation: RelationPlan) -> Placed:
     """The rows, with the self rows that are not among them as rows that nobody else knows."""
-    none = np.full(len(selves.at), -1, np.int64)
     if selves.rows is None:
-        return Placed(rows, selves.at, none)
+        return Placed(rows, selves.at, (_NONE, _NONE))
     logged = _places(rows, selves)
     seen = _seen(rows, selves, logged, knowledge, relation)
     needed = np.flatnonzero((logged < 0) & (selves.at >= 0))
@@ -97,12 +97,14 @@ def _places(rows: pa.Table, selves: Selves) -> Int64:
     return gather(gather(index, mine), selves.at)
 
 
-def _seen(rows: pa.Table, selves: Selves, logged: Int64, knowledge: Knowledge, relation: RelationPlan) -> Int64:
-    """Another version of each query's self row that the query sees, -1 for none.
+def _seen(
+    rows: pa.Table, selves: Selves, logged: Int64, knowledge: Knowledge, relation: RelationPlan
+) -> tuple[Int64, Int64]:
+    """Other versions of the queries' self rows that they see, as pairs (query, row).
 
-    Of a row in the log: a version of its event. Of a payload that is in no log: a row with its id.
+    Of a row in the log: a version of its event. Of a payload that is in no log: rows with its id.
     """
-    found = np.full(len(logged), -1, np.int64)
+    queries, found = list[int](), list[int]()
     known = list(ranks(knowledge, rows, relation, len(logged)))
     for stored, mine in _identities(rows, selves, logged):
         order = np.argsort(stored, kind="stable")
@@ -117,9 +119,9 @@ def _seen(rows: pa.Table, selves: Selves, logged: Int64, knowledge: Knowledge, r
                 sees = (ranked.known_from[candidates] <= a[i]) & (candidates != logged[i])
                 if ranked.until is not None:
                     sees &= ranked.until[candidates] > a[i]
-                if sees.any():
-                    found[i] = candidates[np.flatnonzero(sees)[-1]]
-    return found
+                found += candidates[sees].tolist()
+                queries += [i] * int(sees.sum())
+    return np.array(queries, np.int64), np.array(found, np.int64)
 
 
 def _identities(rows: pa.Table, selves: Selves, logged: Int64) -> Iterator[tuple[Int64, Int64]]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from penstock.algebra.layout import Layout, Measure, Op, Output, Slot, SlotKind, Window, WindowKind
 from penstock.engine.live.asof import slot_kind
-from penstock.engine.live.frame import OP_DROP, Frame, set_column
+from penstock.engine.live.frame import OP_DROP, Frame, Int64s, set_column, set_columns
 from penstock.engine.live.groups import LayoutState
 from penstock.engine.live.interner import Interner
 from penstock.engine.live.keyed import id_hashes
@@ -38,7 +40,7 @@ class _Segment:
 class JoinState:
     """The outcomes of a join, in the arena, and its open observations, which go along with every checkpoint."""
 
-    def __init__(self, plan: JoinPlan, handle: Any, root: int, interner: Interner) -> None:
+    def __init__(self, plan: JoinPlan, handle: Any, root: int, interner: Interner, *, reader: bool = False) -> None:
         self.plan = plan
         slots: list[Slot] = []
         expressions: list[Expression] = []
@@ -46,7 +48,7 @@ class JoinState:
         window = Window("within", WindowKind.TIME, width_us=plan.within_us)
         outputs = [Output(r.name, i, 0, "int" if r.op == "any" else str(r.type)) for i, r in enumerate(plan.reducers)]
         layout = Layout(tuple(slots), tuple(measures), (window,), tuple(outputs))
-        self.outcomes = LayoutState(handle, root, layout, expressions, interner, instants=True)
+        self.outcomes = LayoutState(handle, root, layout, expressions, interner, reader=reader, instants=True)
         self._waiting: list[_Segment] = []
         self._known: pa.Table | None = None
 
@@ -183,15 +185,23 @@ class JoinState:
         t = rows.column(EVENT_TIME).to_numpy()
         known_by = np.minimum(made.to_numpy(), t + (self.plan.within_us + self.plan.grace_us))
         keys = [rows.column(name) for name in self.plan.on]
-        found = self.outcomes.query(keys, t + self.plan.within_us, known_by).columns
+        columns, _ = self.reduced(keys, t, known_by)
         rows = set_column(rows, KNOWN_TIME, made)
         rows = rows.select([name for name in rows.schema.names if name != _MADE])
+        return set_columns(rows, columns)
+
+    def reduced(
+        self, keys: Sequence[pa.Array], t: Int64s, known_by: Int64s
+    ) -> tuple[dict[str, pa.Array], npt.NDArray[np.bool_]]:
+        """The outcomes of observations at `t`, folded, and whether there are any, as known at instants."""
+        found = self.outcomes.query(keys, t + self.plan.within_us, known_by)
+        columns = {}
         for reducer in self.plan.reducers:
-            values = found[reducer.name]
+            values = found.columns[reducer.name]
             if reducer.op == "any":
                 values = pa.array(values.fill_null(0).to_numpy() > 0)
-            rows = set_column(rows, reducer.name, values)
-        return rows
+            columns[reducer.name] = values
+        return columns, found.seen
 
     def _tidy(self) -> None:
         """Joins small segments, so that there are few."""

@@ -16,10 +16,11 @@ from penstock.engine.live.asof import AsOfState
 from penstock.engine.live.flow import FOREVER, READABLE_BATCHES, read_name
 from penstock.engine.live.groups import GroupState
 from penstock.engine.live.interner import Interner
+from penstock.engine.live.joins import JoinState
 from penstock.engine.live.keyed import Stale
 from penstock.engine.live.state import ARENA_FILE, FORMAT_VERSION, unpack_meta
 from penstock.errors import EngineError, StoreError, nearest
-from penstock.plan.ir import AsOfPlan, GroupPlan
+from penstock.plan.ir import AsOfPlan, GroupPlan, JoinPlan
 
 __all__ = ["Moment", "Present"]
 
@@ -203,6 +204,19 @@ class Present:
             plan.name.name,
             plan.fingerprint,
             lambda root, _: GroupState(plan, self._handle, root, self._interner(), reader=True),
+        )
+        return made
+
+    def join(self, plan: JoinPlan) -> JoinState:
+        """The outcomes that a join keeps.
+
+        Raises:
+            EngineError: the job does not keep them, or under another definition.
+        """
+        made: JoinState = self._state(
+            plan.name.name,
+            plan.fingerprint,
+            lambda root, _: JoinState(plan, self._handle, root, self._interner(), reader=True),
         )
         return made
 

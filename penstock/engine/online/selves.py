@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -14,13 +14,25 @@ from penstock.algebra.layout import SlotKind, Window, WindowKind
 from penstock.algebra.measures import Groups, Reader, measure_groups
 from penstock.algebra.table import Rows
 from penstock.engine.history.answers import Status
+from penstock.engine.history.relations import group_names
 from penstock.engine.history.slots import flatten, to_arrow
 from penstock.engine.live.flow import alike, origin_of
-from penstock.engine.live.frame import set_column
+from penstock.engine.live.frame import set_column, set_columns
 from penstock.engine.live.groups import GroupState
 from penstock.engine.live.keyed import Found
 from penstock.engine.online.reads import STATUSES, Asking, Read, read_group, read_lookup
-from penstock.plan.ir import ComputePlan, EnrichPlan, FilterPlan, GroupPlan, LookupPlan, RelationPlan
+from penstock.names import Fingerprint
+from penstock.plan.asking import counts_reader, read_by
+from penstock.plan.ir import (
+    ComputePlan,
+    EnrichPlan,
+    FilterPlan,
+    GroupPlan,
+    JoinPlan,
+    LookupPlan,
+    RelationPlan,
+    SourcePlan,
+)
 
 __all__ = ["read_with_self"]
 
@@ -55,50 +67,84 @@ def read_with_self(
     """
     plan = lookup.source
     assert isinstance(plan, GroupPlan)
-    keys = alike(keys, plan)
-    found = read_group(asking, plan, keys)
-    selves = _selves(asking, plan, keys, requests, id_column)
-    if selves.counts.any():
-        found = _measured(asking, plan, keys, selves, found)
+    ids = np.zeros(requests.num_rows, np.int64)
+    if id_column is not None:
+        given = requests.column(id_column).cast(pa.string())
+        ids = np.where(np.asarray(given.is_null()), 0, key_hashes([given]).view(np.int64))
+    found = _Requests(asking, requests, ids).read_group(plan, keys)
     columns, statuses = {}, {}
     for old, new in zip(lookup.columns, lookup.outputs.names, strict=True):
         columns[new], statuses[new] = found.columns[old], found.statuses[old]
     return Read(columns, statuses, found.age_us)
 
 
-def _selves(
-    asking: Asking, plan: GroupPlan, keys: list[pa.Array], requests: pa.RecordBatch, id_column: str | None
-) -> _Selves:
-    rows, counts = _as_input(asking, plan.input, requests)
-    for key, own in zip(keys, alike([rows.column(name) for name in plan.keys], plan), strict=True):
-        counts &= np.asarray(pc.fill_null(pc.equal(key, own), False))
-    ids = np.zeros(requests.num_rows, np.int64)
-    if id_column is not None:
-        given = requests.column(id_column).cast(pa.string())
-        ids = np.where(np.asarray(given.is_null()), 0, key_hashes([given]).view(np.int64))
-    return _Selves(rows, counts, ids)
+@dataclass(frozen=True, eq=False)
+class _Requests:
+    """Asking rows as the log would have them.
 
+    Attributes:
+        ids: hashes of their event ids, 0 for none.
+    """
 
-def _as_input(asking: Asking, relation: RelationPlan, rows: pa.RecordBatch) -> tuple[pa.RecordBatch, Flags]:
-    """Rows of a log as a relation over it has them, and which of them it lets through."""
-    match relation:
-        case FilterPlan():
-            rows, counts = _as_input(asking, relation.input, rows)
-            return rows, counts & np.asarray(pc.fill_null(relation.condition.evaluate(rows), False))
-        case ComputePlan():
-            rows, counts = _as_input(asking, relation.input, rows)
-            for name, expression in relation.columns:
-                if expression.columns <= set(rows.schema.names):
-                    rows = set_column(rows, name, expression.evaluate(rows))
-            return rows, counts
-        case EnrichPlan():
-            rows, counts = _as_input(asking, relation.input, rows)
-            if set(relation.lookup.keys) <= set(rows.schema.names):
-                found = read_lookup(asking, relation.lookup, [rows.column(name) for name in relation.lookup.keys])
-                for name, values in found.columns.items():
-                    rows = set_column(rows, name, values)
-            return rows, counts
-    return rows, np.ones(rows.num_rows, np.bool_)
+    asking: Asking
+    rows: pa.RecordBatch
+    ids: Int64s
+    _made: dict[Fingerprint, tuple[pa.RecordBatch, Flags]] = field(default_factory=dict)
+
+    def read_group(self, plan: GroupPlan, keys: list[pa.Array]) -> Read:
+        """A group's features under keys, each asking row counted where the group includes it."""
+        keys = alike(keys, plan)
+        found = read_group(self.asking, plan, keys)
+        if not plan.layout.include_self:
+            return found
+        rows, counts = self.as_input(plan.input)
+        for key, own in zip(keys, alike([rows.column(name) for name in plan.keys], plan), strict=True):
+            counts = counts & np.asarray(pc.fill_null(pc.equal(key, own), False))
+        return _measured(self.asking, plan, keys, _Selves(rows, counts, self.ids), found) if counts.any() else found
+
+    def as_input(self, relation: RelationPlan) -> tuple[pa.RecordBatch, Flags]:
+        """The rows as a relation over their log has them, as far as they bring what it takes, and which it lets
+        through."""
+        if relation.fingerprint not in self._made:
+            self._made[relation.fingerprint] = self._as_input(relation)
+        return self._made[relation.fingerprint]
+
+    def _as_input(self, relation: RelationPlan) -> tuple[pa.RecordBatch, Flags]:
+        if isinstance(relation, SourcePlan):
+            return self.rows, np.ones(self.rows.num_rows, np.bool_)
+        rows, counts = self.as_input(relation.observation if isinstance(relation, JoinPlan) else relation.input)
+        brought = set(rows.schema.names)
+        match relation:
+            case FilterPlan():
+                counts = counts & np.asarray(pc.fill_null(relation.condition.evaluate(rows), False))
+            case ComputePlan():
+                for name, expression in relation.columns:
+                    if expression.columns <= set(rows.schema.names):
+                        rows = set_column(rows, name, expression.evaluate(rows))
+            case EnrichPlan(lookup=lookup) if brought >= set(lookup.keys):
+                keys = [rows.column(name) for name in lookup.keys]
+                if counts_reader(relation):
+                    assert isinstance(lookup.source, GroupPlan)
+                    read = self.read_group(lookup.source, keys).columns
+                    found = {new: read[old] for old, new in zip(lookup.columns, lookup.outputs.names, strict=True)}
+                else:
+                    found = dict(read_lookup(self.asking, lookup, keys).columns)
+                rows = set_columns(rows, found)
+            case JoinPlan() if brought >= set(relation.on):
+                rows, matched = self._joined(relation, rows)
+                counts = counts & matched if relation.emit == "match" else counts
+            case GroupPlan() if brought >= read_by(relation):
+                features = self.read_group(relation, [rows.column(name) for name in relation.keys]).columns
+                rows = set_columns(rows, {name: features[old] for old, name in group_names(relation).items()})
+        return rows, counts
+
+    def _joined(self, plan: JoinPlan, rows: pa.RecordBatch) -> tuple[pa.RecordBatch, Flags]:
+        """The rows with the outcomes that are known now, and whether there are any."""
+        t = self.asking.instants(rows.num_rows)
+        known = np.minimum(self.asking.moment.known_us, t + plan.within_us + plan.grace_us)
+        keys = [rows.column(name) for name in plan.on]
+        columns, matched = self.asking.present.join(plan).reduced(keys, t, known)
+        return set_columns(rows, columns), matched
 
 
 def _measured(asking: Asking, plan: GroupPlan, keys: list[pa.Array], selves: _Selves, found: Read) -> Read:
@@ -133,8 +179,7 @@ def _groups(spec: Window, there: Found, rows: Rows, selves: _Selves, q: Int64s) 
         part = np.arange(begin, end)
         known = selves.ids[i] != 0 and bool((stored[begin:end] == selves.ids[i]).any())
         if selves.counts[i] and spec.offset_us == 0 and not known:
-            before = (there.t[part] < q[i]) | ((there.t[part] == q[i]) & (there.rank[part] <= q[i]))
-            part = np.insert(part, int(before.sum()), there.t.size + i)
+            part = np.insert(part, int((there.t[part] <= q[i]).sum()), there.t.size + i)
             if spec.kind is WindowKind.ROWS:
                 part = part[-spec.n :]
         parts.append(part)

@@ -22,7 +22,7 @@ from penstock.define.stream import Stream, Table
 from penstock.define.view import View
 from penstock.errors import EngineError
 from penstock.testing.oracle.folds import Cell, fold
-from penstock.testing.oracle.relations import GONE, base_name, computed, filtered, joined, mapped, sources
+from penstock.testing.oracle.relations import GONE, base_name, computed, filtered, joined, joined_now, mapped, sources
 from penstock.testing.oracle.rows import Knowledge, Log, Own, Row, log_of, plain, visible
 from penstock.testing.oracle.sql import evaluate, is_true
 from penstock.testing.oracle.windows import LIFETIME, covered, names
@@ -88,7 +88,9 @@ class Oracle:
         if None not in key:
             rows = [row for row in self.rows(group.input, a) if key_of(group, row) == key]
             own = self_row if group.include_self and self_row is not None and key_of(group, self_row) == key else None
-        same = None if own is None else self._same(group, own)
+        same = None
+        if own is not None:
+            own, same = self._placed(group, own)
         counted = {window.name: covered(window, q, rows, own, same) for window in windows}
         seen = any(counted.values())
         found = {}
@@ -97,13 +99,16 @@ class Oracle:
             found[names(name, window)] = cell if seen else replace(cell, status="unseen")
         return found
 
-    def _same(self, group: Group, own: Row) -> Callable[[Row], bool]:
-        """Whether a row is a version of the asking row's event; of a payload in no log, whether it has its id."""
+    def _placed(self, group: Group, own: Row) -> tuple[Row, Callable[[Row], bool]]:
+        """The asking row where it stands, and whether a row is a version of its event.
+
+        A payload that is in no log stands after every row known, and is told by its id.
+        """
         log = self.log(group.input)
         events = {row.place: event for row, event in zip(log.rows, log.events, strict=True)}
         if any(row.place == own.place and (row.t, row.id) == (own.t, own.id) for row in log.rows):
-            return lambda row: events[row.place] == events[own.place]
-        return lambda row: own.id is not None and (row.id, row.ordinal) == (own.id, own.ordinal)
+            return own, lambda row: events[row.place] == events[own.place]
+        return replace(own, k=2**62), lambda row: own.id is not None and (row.id, row.ordinal) == (own.id, own.ordinal)
 
     def features_of(self, group: Group, row: Row) -> Answer:
         """The features of a row of the group's input, at its own instant and position, by their names in rows."""
@@ -168,7 +173,7 @@ class Oracle:
             if isinstance(part, TwoHop):
                 continue
             own = None
-            if base is not None and isinstance(part.source, Group) and base_name(part.source.input) == base_name(base):
+            if base is not None and isinstance(part.source, Group) and _stream(part.source) is _stream(base):
                 own = self._asking(part.source.input, self_row, a)
             for column, cell in self.lookup(_named(part, name), scope, q, a, own).items():
                 found[column] = cell
@@ -191,10 +196,14 @@ class Oracle:
         return next((found for found in rows if found.place == row.place and found.op not in GONE), None)
 
     def _asking(self, relation: Relation, row: Row | None, a: Knowledge) -> Row | None:
-        """The row of a group's input that a request is; None where it is filtered out or made later."""
+        """The row of a relation that a request is, itself a row of the stream behind it; None where it makes none."""
         if row is None or isinstance(relation, Stream):
             return row
-        if isinstance(relation, Joined | Group | Table) or not hasattr(relation, "input"):
+        if isinstance(relation, Joined):
+            observation = self._asking(relation.observation, row, a)
+            outcomes = self.log(relation.outcome)
+            return observation and joined_now(relation, observation, outcomes, a, self.functions)
+        if isinstance(relation, Table) or not hasattr(relation, "input"):
             return None
         found = self._asking(relation.input, row, a)
         if found is None:
@@ -205,8 +214,15 @@ class Oracle:
             case Computed():
                 return computed(relation, Log("", (found,), (0,)), self.functions).rows[0]
             case Enriched():
-                more = _values(self.lookup(relation.lookup, found.values, found.t, a))
+                source, own = relation.lookup.source, None
+                if isinstance(source, Group) and base_name(source.input) == base_name(relation.input):
+                    own = self._asking(source.input, row, a)
+                more = _values(self.lookup(relation.lookup, found.values, found.t, a, own))
                 return replace(found, values={**found.values, **more})
+            case Group():
+                cells = self.group(relation, key_of(relation, found), found.t, a, found)
+                named = {f"{relation.name}.{name}": cell for name, cell in cells.items()}
+                return replace(found, values={**found.values, **_values(named)})
         return None
 
     def _two_hop(self, hop: TwoHop, scope: Mapping[str, Any], q: int, a: Knowledge) -> Cell:
@@ -231,6 +247,13 @@ def _plain(row: Row) -> Row:
 def _root(relation: Relation) -> Relation:
     while not isinstance(relation, Joined) and hasattr(relation, "input"):
         relation = relation.input
+    return relation
+
+
+def _stream(relation: Relation) -> Relation:
+    """The stream or table whose rows a relation's rows are: of a join, the observations'."""
+    while not isinstance(relation, Stream | Table):
+        relation = relation.observation if isinstance(relation, Joined) else getattr(relation, "input")  # noqa: B009
     return relation
 
 

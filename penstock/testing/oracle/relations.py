@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from penstock.define.aggregate import Agg
 from penstock.define.relation import Computed, Enriched, Filtered, Group, Joined, Relation
 from penstock.testing.oracle.folds import fold
-from penstock.testing.oracle.rows import Log, Own, Row, visible
+from penstock.testing.oracle.rows import Knowledge, Log, Own, Row, visible
 from penstock.testing.oracle.sql import Functions, evaluate, is_true
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "computed",
     "filtered",
     "joined",
+    "joined_now",
     "mapped",
     "outcomes_of",
     "sources",
@@ -119,6 +120,20 @@ def joined(relation: Joined, observations: Log, outcomes: Log, functions: Functi
         rows.append(replace(row, values={**row.values, **folded}))
     origin = observations.origin or observations.name
     return replace(log, name=relation.name, rows=tuple(rows), origin=origin)
+
+
+def joined_now(relation: Joined, observation: Row, outcomes: Log, a: Knowledge, functions: Functions) -> Row | None:
+    """The row of a join that an asking row makes with what is known at `a`; None where it needs a match and has none.
+
+    It is in no log.
+    """
+    match = Match(relation.on, relation.within_us, relation.grace_us)
+    known = visible(outcomes, a, by=_deadline(observation, match))
+    found = outcomes_of(observation, known, match)
+    if relation.emit == "match" and not found:
+        return None
+    folded = _reduced(relation.reducers, found, observation, functions)
+    return replace(observation, values={**observation.values, **folded}, offset=2**62)
 
 
 def _deadline(observation: Row, match: Match) -> int:

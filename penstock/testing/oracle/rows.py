@@ -150,15 +150,20 @@ def _within(former_k: int, k: int, horizon_us: int | None) -> bool:
     return horizon_us is None or former_k >= k - horizon_us
 
 
-def visible(log: Log, a: Knowledge, deletes: bool = False) -> list[Row]:
+def visible(log: Log, a: Knowledge, deletes: bool = False, by: int | None = None) -> list[Row]:
     """The rows that count at `a`: of each event its greatest known (k, offset) version, unless that is a delete.
 
     Args:
         deletes: keep deletes too; of a table, where they say from when on a key is gone.
+        by: nothing is known after this instant, whatever `a`.
     """
     newest: dict[int, Row] = {}
     for row, event in zip(log.rows, log.events, strict=True):
-        if is_known(a, log, row) and (event not in newest or newest[event].place < row.place):
+        if (
+            (by is None or row.k <= by)
+            and is_known(a, log, row)
+            and (event not in newest or newest[event].place < row.place)
+        ):
             newest[event] = row
     return [row for row in newest.values() if row.op != "drop" and (deletes or row.op != "delete")]
 

@@ -29,7 +29,7 @@ from penstock.testing.conformance import (
     check_grid,
 )
 from penstock.testing.oracle import Knowledge, Reached, Row
-from penstock.testing.strategies import cases, chains, views
+from penstock.testing.strategies import cases, chains, own_views, views
 
 _SYSTEM = {
     "_event_time": "t", "_known_time": "k", "_ordinal": "ordinal", "_partition": "partition", "_offset": "offset",
@@ -156,6 +156,11 @@ def test_random_chains_are_the_oracle(case: Case) -> None:
 
 @given(views())
 def test_random_views_are_the_oracle(case: Case) -> None:
+    check(case, HistoryTempo())
+
+
+@given(own_views())
+def test_asking_rows_on_their_way_to_a_group_are_the_oracle(case: Case) -> None:
     check(case, HistoryTempo())
 
 

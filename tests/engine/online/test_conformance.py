@@ -4,7 +4,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from penstock.testing.conformance import MATRIX, Case, Matrix, check, grid
-from penstock.testing.strategies import cases, chains, views
+from penstock.testing.strategies import cases, chains, own_views, views
 from tests.engine.live.tempo import built
 from tests.engine.online.tempo import OnlineTempo, at_present
 
@@ -33,4 +33,10 @@ def test_random_chains_are_the_oracle(case: Case) -> None:
 @given(views())
 @settings(max_examples=60, deadline=None, suppress_health_check=SLOW)
 def test_random_views_are_the_oracle(case: Case) -> None:
+    check(at_present(case), OnlineTempo(), Matrix())
+
+
+@given(own_views())
+@settings(max_examples=60, deadline=None, suppress_health_check=SLOW)
+def test_asking_rows_on_their_way_to_a_group_are_the_oracle(case: Case) -> None:
     check(at_present(case), OnlineTempo(), Matrix())
