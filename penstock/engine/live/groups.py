@@ -158,6 +158,7 @@ class LayoutState:
         """
         present = (statuses == _OK) | (statuses == _ZERO)
         complete, bits = present.all(axis=1).tolist(), np.packbits(present, axis=1, bitorder="little")
+        bitmaps, size = pa.py_buffer(bits), bits.shape[1]
         data, starts, columns = pa.py_buffer(made.data), made.starts, {}
         for i in which:
             output, place, kind = self.layout.outputs[i], self._places[i], self._as_it_lies[i]
@@ -165,8 +166,8 @@ class LayoutState:
                 column = slow.get(output.name) or Column(made.column(place).values, statuses[i])
                 columns[output.name] = to_arrow(self._decoded(output, column), output.type)
                 continue
+            bitmap = None if complete[i] else bitmaps.slice(i * size, size)
             values = data.slice(starts[place], starts[place + 1] - starts[place])
-            bitmap = None if complete[i] else pa.py_buffer(bits[i])
             columns[output.name] = pa.Array.from_buffers(kind, statuses.shape[1], [bitmap, values])
         return columns
 
