@@ -11,19 +11,12 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from penstock.clock import Clock, WallClock
-from penstock.components.code import CodeIdentity
-from penstock.components.registry import Registry, discover
-from penstock.define.model import Model
-from penstock.define.project import Definitions, load
-from penstock.define.relation import Group, Joined
-from penstock.define.sample import Samples
-from penstock.define.stream import Stream, Table
-from penstock.define.workflow import Workflow
-from penstock.errors import PenstockError, WorkflowError, nearest
+from penstock.errors import WorkflowError, nearest
 from penstock.store.blob import Blob
 from penstock.store.meta import Meta
 from penstock.store.meta.rows import DefinitionRow, RowChange, WorkflowRow
 from penstock.store.meta.rows_store import RowStore
+from penstock.workflows import project
 from penstock.workflows.core.requests import Apply, FactGiven, Message
 from penstock.workflows.core.turn import Core
 from penstock.workflows.dictionary import Dictionary
@@ -31,15 +24,13 @@ from penstock.workflows.executor.local.executor import LocalExecutor
 from penstock.workflows.hub import Hub
 from penstock.workflows.resources import Resources
 from penstock.workflows.scheduler import Scheduler
-from penstock.workflows.spec.check import Surroundings, check
-from penstock.workflows.spec.convert import Places, to_spec
 from penstock.workflows.spec.diff import Change, diff
 from penstock.workflows.spec.model import WorkflowSpec
-from penstock.workflows.spec.text import spec_fingerprint, to_json
+from penstock.workflows.spec.text import plain, spec_fingerprint, to_json
 from penstock.workflows.supervisor.local import LocalSupervisor
 from penstock.workflows.why import Pace
 
-__all__ = ["Control", "Version", "project_workflows", "surroundings"]
+__all__ = ["Control", "Version"]
 
 T = TypeVar("T")
 _ANSWER_S = 30.0
@@ -60,12 +51,12 @@ class Control:
     """What a server holds of workflows. Use as a context; `start` begins.
 
     Args:
-        project: the folder of definitions; state goes to its `.penstock`.
+        folder: the project's definitions; state goes to its `.penstock`.
         clock: the deployment's; the wall by default.
     """
 
-    def __init__(self, project: Path, *, clock: Clock | None = None) -> None:
-        self.project, self.state = project.resolve(), project.resolve() / ".penstock"
+    def __init__(self, folder: Path, *, clock: Clock | None = None) -> None:
+        self.project, self.state = folder.resolve(), folder.resolve() / ".penstock"
         self.clock = clock or WallClock()
         self.state.mkdir(parents=True, exist_ok=True)
         self.meta = Meta.open(self.state / "meta.db", clock=self.clock)
@@ -76,9 +67,7 @@ class Control:
         self.scheduler = Scheduler(self.rows, self.clock, self.executor, self.supervisor)
         self.dictionary = Dictionary(self.meta, self.state)
         self.resources = Resources(self.meta, Blob.open(self.state / "blobs"))
-        self.registry: Registry = discover(self.project)
         self.pace = Pace()
-        self._code = CodeIdentity(self.project)
         self.scheduler.subscribe(self.pace.take)
 
     def __enter__(self) -> Control:
@@ -134,73 +123,43 @@ class Control:
 
     def apply(
         self,
-        spec: WorkflowSpec,
+        spec: Mapping[str, Any] | None = None,
         *,
         author: str,
         reason: str,
         expect: int | None = None,
-        places: Places | None = None,
-        around: Surroundings | None = None,
-    ) -> dict[str, Any]:
-        """Checks a workflow and makes it what runs from now on; the same again adds no version.
+        only: str | None = None,
+    ) -> list[dict[str, Any]]:
+        """Checks workflows and makes them what runs from now on; the same again adds no version.
+
+        All are checked before any is applied. The project's code is read in a process of its own.
 
         Args:
-            spec: of the workflow.
+            spec: as plain data; those that the project's definitions hold by default.
             author, reason: on record with the version.
             expect: the version that the change was made from.
-            places: where its parts stand, for errors.
-            around: what it may refer to; the project as it is by default.
+            only: the one of the project's that is meant.
 
         Raises:
             WorkflowError: something does not fit; what runs goes on as it was.
         """
-        self.registry = discover(self.project)
-        check(spec, around or self.surroundings(), now_us=self.clock.now_us(), places=places)
-        used = {node.component: self.registry[node.component].version for node in spec.nodes}
-        return self.ask(
-            Apply(
-                spec.name, to_json(spec), spec_fingerprint(spec), author, reason, self._code.now(), used, expect=expect
+        applied = [plain(version.spec) for version in self.workflows()]
+        request = project.Request(self.clock.now_us(), applied, dict(spec) if spec is not None else None, only)
+        found = []
+        for one in project.ask(self.project, request).checked:
+            made = WorkflowSpec.model_validate(one.spec)
+            text, name = to_json(made), made.name
+            found.append(
+                self.ask(
+                    Apply(name, text, spec_fingerprint(made), author, reason, one.code, one.components, expect=expect)
+                )
             )
-        )
+        return found
 
-    def apply_project(self, *, author: str, reason: str, only: str | None = None) -> list[dict[str, Any]]:
-        """Applies the workflows that the project's definitions hold, or one of them; all are checked before any is.
-
-        Raises:
-            WorkflowError: something does not fit, or there is no such workflow.
-        """
-        definitions = load(self.project)
-        found = project_workflows(definitions)
-        if only is not None and only not in found:
-            raise WorkflowError(f"workflow {only!r} of the project", found="none", remedy=nearest(only, found))
-        if not found:
-            raise WorkflowError(
-                "the project has a workflow",
-                found=f"none in {self.project}",
-                remedy='define one: flow = ps.workflow("nightly", every="1d")',
-            )
-        self.registry = discover(self.project)
-        around = self.surroundings(definitions, {name: spec for name, (spec, _) in found.items()})
-        chosen = {name: value for name, value in found.items() if only in (None, name)}
-        for spec, places in chosen.values():
-            check(spec, around, now_us=self.clock.now_us(), places=places)
-        return [
-            self.apply(spec, author=author, reason=reason, places=places, around=around)
-            for spec, places in chosen.values()
-        ]
-
-    def surroundings(
-        self, definitions: Definitions | None = None, more: Mapping[str, WorkflowSpec] | None = None
-    ) -> Surroundings:
-        """What a workflow of this project may refer to."""
-        if definitions is None:
-            try:
-                definitions = load(self.project)
-            except PenstockError:
-                # A specification that names no definition needs none; one that does is told so by its check.
-                definitions = Definitions.of()
-        workflows = {version.spec.name: version.spec for version in self.workflows()} | dict(more or {})
-        return surroundings(self.registry, definitions, workflows)
+    def components(self) -> dict[str, Any]:
+        """Every component, described, and the broken ones with the reason."""
+        told = project.ask(self.project, project.Request(self.clock.now_us(), describe=True))
+        return {"components": told.components, "broken": told.broken}
 
     def workflows(self) -> list[Version]:
         """The newest version of every workflow that is in service, by name."""
@@ -241,40 +200,6 @@ class Control:
     def fact(self, subject: str, kind: str, value: Any, *, position: int | None = None) -> dict[str, Any]:
         """Puts a fact of an outside program on record."""
         return self.ask(FactGiven(subject, kind, value, position=position))
-
-
-def project_workflows(definitions: Definitions) -> dict[str, tuple[WorkflowSpec, Places]]:
-    """The workflows of a project's definitions as specifications, with the places of their parts.
-
-    Raises:
-        WorkflowError: an option or a value does not fit.
-    """
-    return {
-        name: to_spec(definition, definitions.root)
-        for name, definition in definitions.named.items()
-        if isinstance(definition, Workflow)
-    }
-
-
-def surroundings(registry: Registry, definitions: Definitions, workflows: Mapping[str, WorkflowSpec]) -> Surroundings:
-    """What workflows may refer to: components, definitions with progress, one another."""
-    subjects: dict[str, str] = {}
-    for name, definition in definitions.named.items():
-        match definition:
-            case Stream() | Group() | Joined():
-                subjects[name] = "stream"
-            case Table():
-                subjects[name] = "table"
-            case Samples():
-                subjects[name] = "samples"
-            case Model():
-                subjects[name] = "model"
-    return Surroundings(
-        {name: found.component for name, found in registry.found.items()},
-        {broken.name: f"{broken.origin}: {broken.reason}" for broken in registry.broken},
-        subjects,
-        workflows,
-    )
 
 
 def _version(row: DefinitionRow) -> Version:

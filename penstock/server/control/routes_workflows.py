@@ -8,12 +8,10 @@ import msgspec
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, JsonValue
 
-from penstock.components.registry import discover
 from penstock.server.control.events import plain_row
 from penstock.store.meta.rows import RunRow, StreamRow, WorkflowRow
 from penstock.workflows.control import Control, Version
 from penstock.workflows.core.requests import Pause, Resume, Retire, SetPool, SetStream
-from penstock.workflows.spec.convert import validated
 from penstock.workflows.spec.text import plain, schema
 from penstock.workflows.why import firings, why_stream
 
@@ -74,10 +72,7 @@ def make_router(control: Control) -> APIRouter:
     @router.post("/workflows")
     def apply(body: ApplyBody) -> list[dict[str, Any]]:
         """Checks and applies: a specification, or what the project defines."""
-        if body.spec is None:
-            return control.apply_project(author=body.author, reason=body.reason, only=body.only)
-        spec = validated(body.spec, f"workflow {body.spec.get('name', '')}", "the request")
-        return [control.apply(spec, author=body.author, reason=body.reason, expect=body.expect)]
+        return control.apply(body.spec, author=body.author, reason=body.reason, expect=body.expect, only=body.only)
 
     @router.get("/workflows/{name}")
     def show(name: str, version: int | None = None) -> dict[str, Any]:
@@ -139,11 +134,7 @@ def make_router(control: Control) -> APIRouter:
     @router.get("/components")
     def components() -> dict[str, Any]:
         """Every component with its parameters' JSON Schema, and the broken ones with the reason."""
-        control.registry = discover(control.project)
-        return {
-            "components": [found.describe() for found in control.registry.found.values()],
-            "broken": [_plain(broken) for broken in control.registry.broken],
-        }
+        return control.components()
 
     return router
 

@@ -1,0 +1,216 @@
+"""`penstock up` as a user has it: real processes, real HTTP, real kills."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+SLEEPY = """
+import penstock as ps
+flow = ps.workflow("sleepy", overlap="parallel", limit=10)
+work = "echo $$ >> $PENSTOCK_PROJECT/pids; sleep 1.5; echo done >> $PENSTOCK_PROJECT/done"
+first = flow.batch("first", ps.component("shell", command=work))
+flow.batch("second", ps.component("shell", command="echo second"), after=first)
+waits = ps.workflow("waits")
+waits.batch("signalled", ps.component("shell", command="echo go"), when="signal(go)")
+"""
+
+
+class Deployment:
+    def __init__(self, project: Path) -> None:
+        self.project = project
+        self.log = project / "up.log"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def up(self, *options: str) -> float:
+        """Starts it; seconds until its server answered."""
+        began = time.monotonic()
+        (self.project / ".penstock" / "run" / "server.json").unlink(missing_ok=True)
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "penstock.cli", "up", "--port", "0", "--ingest-port", "0", *options],
+                cwd=self.project,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self.until(lambda: "up at" in self.log.read_text())
+        answered_s = time.monotonic() - began
+        self.until(lambda: "workflow " in self.log.read_text())
+        return answered_s
+
+    def until(self, holds: Callable[[], Any], timeout_s: float = 30.0) -> Any:
+        end = time.monotonic() + timeout_s
+        while time.monotonic() < end:
+            if found := holds():
+                return found
+            time.sleep(0.02)
+        logs = {file.name: file.read_text()[-2000:] for file in (self.project / ".penstock" / "logs").glob("*.log")}
+        raise AssertionError(f"did not come true; {self.log.read_text()} {logs}")
+
+    def run(self, *arguments: str, code: int = 0) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "penstock.cli", *arguments],
+            cwd=self.project,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def json(self, *arguments: str) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.run(*arguments, "--json").splitlines()]
+
+    def parts(self, word: str) -> list[int]:
+        """Pids of this project's processes whose command line has a word."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            try:
+                command = (entry / "cmdline").read_bytes() if entry.name.isdigit() else b""
+            except OSError:
+                continue
+            if word.encode() in command and str(self.project).encode() in command:
+                found.append(int(entry.name))
+        return found
+
+    def stop(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.terminate()
+            self.process.wait(30)
+        self.process = None
+
+    def answers(self) -> bool:
+        command = [sys.executable, "-m", "penstock.cli", "run", "ls"]
+        return subprocess.run(command, cwd=self.project, capture_output=True, check=False).returncode == 0
+
+    def state_of(self, run: str) -> str:
+        return str(self.json("run", "show", run)[0]["state"])
+
+
+@pytest.fixture
+def hello(tmp_path: Path) -> Iterator[Deployment]:
+    project = tmp_path / "hello"
+    shutil.copytree(EXAMPLES / "hello", project, ignore=shutil.ignore_patterns(".penstock", "__pycache__"))
+    one = Deployment(project)
+    yield one
+    one.stop()
+
+
+@pytest.fixture
+def sleepy(tmp_path: Path) -> Iterator[Deployment]:
+    (tmp_path / "definitions.py").write_text(SLEEPY)
+    one = Deployment(tmp_path)
+    one.up()
+    yield one
+    one.stop()
+
+
+def test_hello_comes_up_runs_and_goes_down(hello: Deployment) -> None:
+    hello.up("--run", "hello")
+    run = hello.until(lambda: [r for r in hello.json("run", "ls") if r["state"] == "done"])[0]["run"]
+    assert "hello world" in hello.run("run", "logs", run)
+    assert "is done" in hello.run("why", run, "greet")
+    assert (
+        hello.run("run", "start", "hello", "--wait", "-p", "who=you").splitlines()[0].split(": ")[1].startswith("done")
+    )
+    assert "start a deployment once" in hello.run("up", code=1)
+    hello.run("down")
+    assert hello.process is not None
+    assert hello.process.wait(30) == 0
+    assert "start it: `penstock up`" in hello.run("run", "ls", code=1)
+
+
+def test_what_is_wrong_is_refused_and_what_runs_goes_on(hello: Deployment) -> None:
+    hello.up()
+    assert "did you mean who" in hello.run("run", "start", "hello", "-p", "woh=x", code=1)
+    assert "type string" in hello.run("run", "start", "hello", "-p", "who=3", code=1)
+    assert "did you mean hello" in hello.run("run", "start", "helo", code=1)
+    (hello.project / "definitions.py").write_text("raise ValueError('broken project')")
+    assert "broken project" in hello.run("workflow", "apply", code=1)
+    (hello.project / "bad.yaml").write_text("name: bad\nnodes:\n- {name: a, kind: batch, component: shel}\n")
+    refusal = hello.run("workflow", "apply", "--file", "bad.yaml", code=1)
+    assert "did you mean shell" in refusal
+    assert [w["version"] for w in hello.json("workflow", "ls")] == [1]
+
+
+def test_a_change_is_a_version_with_author_reason_and_a_difference(hello: Deployment) -> None:
+    hello.up()
+    file = hello.project / "definitions.py"
+    file.write_text(file.read_text().replace("all is well", "all is better"))
+    assert "new version" in hello.run("workflow", "apply", "--reason", "better words")
+    assert "unchanged" in hello.run("workflow", "apply")
+    assert "~ nodes.cheer.parameters.command" in hello.run("workflow", "diff", "hello")
+    shown = hello.run("workflow", "show", "hello")
+    assert "better words" in shown
+    assert "component: shell" in shown
+
+
+def test_a_killed_server_comes_back_by_itself_and_no_task_is_done_twice(sleepy: Deployment) -> None:
+    sleepy.run("run", "start", "sleepy", "--run", "r1")
+    sleepy.until((sleepy.project / "pids").exists)
+    (server,) = sleepy.parts("penstock.server.control.run")
+    os.kill(server, signal.SIGKILL)
+    sleepy.until(lambda: "server was ended by signal 9" in sleepy.log.read_text())
+    sleepy.until(sleepy.answers)
+    sleepy.until(lambda: sleepy.state_of("r1") == "done")
+    assert (sleepy.project / "done").read_text() == "done\n"
+    assert len((sleepy.project / "pids").read_text().split()) == 1
+
+
+def test_a_killed_worker_comes_back_and_its_task_is_given_out_again(sleepy: Deployment) -> None:
+    sleepy.run("run", "start", "sleepy", "--run", "r1")
+    sleepy.until((sleepy.project / "pids").exists)
+    task = int((sleepy.project / "pids").read_text().split()[0])
+    worker = min(sleepy.parts("penstock.workflows.executor.local"))
+    os.kill(worker, signal.SIGKILL)
+    sleepy.until(lambda: not Path(f"/proc/{task}").exists(), 10)
+    sleepy.until(lambda: sleepy.state_of("r1") == "done")
+    found = sleepy.json("run", "show", "r1")[0]
+    assert found["nodes"][0]["attempt"] == 2
+    assert (sleepy.project / "done").read_text() == "done\n"
+
+
+def test_a_node_waits_for_its_signal_and_why_says_so(sleepy: Deployment) -> None:
+    sleepy.run("run", "start", "waits", "--run", "w1")
+    assert "signal(go)" in sleepy.run("why", "w1")
+    sleepy.run("signal", "go")
+    sleepy.until(lambda: sleepy.state_of("w1") == "done")
+
+
+def test_a_killed_run_leaves_no_process(sleepy: Deployment) -> None:
+    sleepy.run("run", "start", "sleepy", "--run", "r1")
+    sleepy.until((sleepy.project / "pids").exists)
+    task = int((sleepy.project / "pids").read_text().split()[0])
+    sleepy.run("run", "kill", "r1", "--reason", "enough")
+    sleepy.until(lambda: sleepy.state_of("r1") == "killed")
+    assert not Path(f"/proc/{task}").exists()
+    again = sleepy.json("run", "rerun", "r1", "--only-failed")[0]["run"]
+    sleepy.until(lambda: sleepy.state_of(again) == "done")
+
+
+def test_the_dictionary_reaches_the_next_task_and_shows_who_reads_it(sleepy: Deployment) -> None:
+    sleepy.run("dict", "set", "words", "good day", "--reason", "begin")
+    node = "{name: one, kind: batch, component: shell, parameters: {command: 'echo {{ dict.words }}'}}"
+    spec = f"name: reads\nnodes: [{node}]\n"
+    (sleepy.project / "reads.yaml").write_text(spec)
+    sleepy.run("workflow", "apply", "-f", "reads.yaml")
+    sleepy.run("run", "start", "reads", "--run", "d1", "--wait")
+    assert "good day" in sleepy.run("run", "logs", "d1")
+    sleepy.run("dict", "set", "words", "good night", "--reason", "later")
+    sleepy.run("run", "start", "reads", "--run", "d2", "--wait")
+    assert "good night" in sleepy.run("run", "logs", "d2")
+    assert sleepy.json("dict", "ls")[0]["readers"] == ["reads.one"]
+    assert [v["reason"] for v in sleepy.json("dict", "get", "words")[0]["history"]] == ["begin", "later"]
