@@ -24,7 +24,8 @@ class FeatureLive(StreamComponent):
     """Keeps groups of the project live on the log and puts rows out, exactly once.
 
     Facts, of the node and of each join or group it puts out: `watermark` (event time reached), `frontier` (known time
-    reached), `rows` (put out since the process began), `lag` (rows not yet taken).
+    reached), `rows` (put out since the process began), `lag` (rows not yet taken). Of the streams it reads: how far
+    all of them are, as `watermark` and `frontier`.
     """
 
     name = "feature_live"
@@ -70,5 +71,5 @@ class FeatureLive(StreamComponent):
         for kind, value in told.items():
             if value is not None:
                 context.report(kind, value)
-                for name in parameters.emit:
+                for name in (*parameters.emit, *(job.source_names if kind in ("watermark", "frontier") else ())):
                     context.report(kind, value, subject=name)

@@ -218,7 +218,8 @@ def workflow(
         zone: an IANA zone; UTC by default.
         on: facts that make runs, as text or by `on(...)`.
         parameters: of a run: a default each, or a type (`int`, `float`, `str`, `bool`) where it must be given.
-        options: start, skipped, overlap, limit, key, failure, priority, timeout, owner, purpose, runbook.
+        options: by (a fact that tells the time instead of the clock), start, skipped; overlap, limit, key; failure,
+            priority, timeout, owner, purpose, runbook.
     """
     where = here()
     triggers = (on,) if isinstance(on, str | Trigger) else tuple(on)

@@ -237,6 +237,11 @@ class LiveJob:
         self._settle()
         self._look()
 
+    @property
+    def source_names(self) -> tuple[str, ...]:
+        """The streams and tables it reads."""
+        return tuple(source.name.name for source in self._sources)
+
     def run(self) -> None:
         """Runs until `stop`; then what is in flight is finished and a last checkpoint made.
 

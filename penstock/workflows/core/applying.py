@@ -6,7 +6,7 @@ import heapq
 
 from penstock.errors import WorkflowError
 from penstock.store.meta.rows import DefinitionRow, PoolRow, WorkflowRow
-from penstock.workflows.core.firing import arm_schedule, await_triggers, forget_triggers
+from penstock.workflows.core.firing import UNSET, arm_schedule, await_triggers, forget_triggers
 from penstock.workflows.core.graph import Graph
 from penstock.workflows.core.requests import Apply, Pause, Resume, Retire, SetPool
 from penstock.workflows.core.runs import workflow_of
@@ -73,6 +73,8 @@ def _cursor(graph: Graph, row: WorkflowRow | None, now_us: int, former: Graph | 
     if row is not None and former is not None and former.spec.schedule == schedule:
         return row.cursor_us
     start = None if schedule is None else first_instant_us(schedule)
+    if schedule is not None and start is None and schedule.by is not None:
+        return row.cursor_us if row is not None and former is not None and former.spec.schedule else UNSET
     if schedule is None or start is None:
         return max(now_us, row.cursor_us if row is not None else 0)
     # `every` makes its first run at the end of the interval that begins at the start; `cron` may fire at the start.
@@ -134,7 +136,7 @@ def resume(turn: Turn, message: Resume) -> None:
     row = workflow_of(turn, message.name)
     if row.state != "active":
         schedule = turn.state.current(row.name).spec.schedule
-        cursor = turn.now_us if schedule is not None and schedule.cron is not None else row.cursor_us
+        cursor = turn.now_us if schedule and schedule.cron and not schedule.by else row.cursor_us
         after = replace(row, state="active", revision=row.revision + 1, cursor_us=max(cursor, row.cursor_us))
         turn.put(row, after)
         arm_schedule(turn, after)

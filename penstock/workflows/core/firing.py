@@ -13,7 +13,8 @@ from penstock.workflows.core.lookup import lookup_outside
 from penstock.workflows.core.runs import make_run, overlap_key, parameters_of, room_for
 from penstock.workflows.core.turn import Turn, dumps, replace
 from penstock.workflows.core.watching import Owner, watch
-from penstock.workflows.spec.predicate import Scope
+from penstock.workflows.spec.model import Schedule
+from penstock.workflows.spec.predicate import FactRef, Scope, parse
 from penstock.workflows.spec.schedule import interval_at, next_firing
 
 __all__ = [
@@ -24,9 +25,12 @@ __all__ = [
     "fire_schedule",
     "forget_triggers",
     "look_at_condition",
+    "look_at_schedule",
 ]
 
 SCHEDULE = "schedule"
+UNSET = -(1 << 62)
+"""The cursor of a schedule that goes by a fact which nobody has told yet."""
 
 
 def arm_schedule(turn: Turn, workflow: WorkflowRow) -> None:
@@ -34,9 +38,45 @@ def arm_schedule(turn: Turn, workflow: WorkflowRow) -> None:
     schedule = turn.state.current(workflow.name).spec.schedule
     if schedule is None or workflow.state != "active":
         return
-    at = next_firing(schedule, workflow.cursor_us)
-    if at is not None:
-        turn.state.wake_at(at, "schedule", workflow.name, workflow.cursor_us)
+    fact = _time_of(schedule)
+    if fact is None:
+        at = next_firing(schedule, workflow.cursor_us)
+        if at is not None:
+            turn.state.wake_at(at, "schedule", workflow.name, workflow.cursor_us)
+        return
+    owner, reached = ("schedule", workflow.name), turn.state.values.get((fact.kind, fact.subject))
+    turn.watching.remove(owner)
+    if workflow.cursor_us == UNSET:
+        turn.watching.add(owner, (fact,))
+        if reached is not None:
+            turn.touched[owner] = None
+    elif (at := next_firing(schedule, workflow.cursor_us)) is not None:
+        if reached is not None and reached >= at:
+            turn.state.wake_at(turn.now_us, "schedule", workflow.name, workflow.cursor_us)
+        else:
+            turn.watching.add(owner, (), (), [(fact, at)])
+
+
+def _time_of(schedule: Schedule) -> FactRef | None:
+    """The fact by which a schedule tells the time; None for the clock."""
+    return None if schedule.by is None else parse(schedule.by).bare
+
+
+def look_at_schedule(turn: Turn, owner: Owner) -> None:
+    """The fact by which a schedule goes has moved: it fires, or begins where the fact stands first."""
+    row = turn.state.workflows.get(owner[1])
+    if row is None or row.state != "active":
+        return
+    schedule = turn.state.current(row.name).spec.schedule
+    fact = _time_of(schedule) if schedule is not None else None
+    if fact is None:
+        turn.watching.remove(owner)
+    elif row.cursor_us == UNSET:
+        after = replace(row, cursor_us=turn.state.values[fact.kind, fact.subject], revision=row.revision + 1)
+        turn.put(row, after)
+        arm_schedule(turn, after)
+    else:
+        fire_schedule(turn, row.name, row.cursor_us)
 
 
 def fire_schedule(turn: Turn, name: str, cursor_us: int) -> None:
@@ -48,9 +88,11 @@ def fire_schedule(turn: Turn, name: str, cursor_us: int) -> None:
     schedule = graph.spec.schedule
     if schedule is None:
         return
+    fact = _time_of(schedule)
+    reached = turn.now_us if fact is None else turn.state.values.get((fact.kind, fact.subject), UNSET)
     for _ in range(turn.settings.catch_up_most):
         at = next_firing(schedule, row.cursor_us)
-        if at is None or at > turn.now_us:
+        if at is None or at > reached:
             break
         after = replace(row, cursor_us=at, revision=row.revision + 1)
         turn.put(row, after)
@@ -81,6 +123,7 @@ def await_triggers(turn: Turn, workflow: WorkflowRow) -> None:
 
 def forget_triggers(turn: Turn, workflow: str, graph: Graph) -> None:
     """Lets the triggers of a version wait no more."""
+    turn.watching.remove(("schedule", workflow))
     for number in range(len(graph.triggers)):
         turn.watching.remove(("bare", workflow, number))
         turn.watching.remove(("condition", workflow, number))

@@ -291,4 +291,9 @@ def _settle(turn: Turn) -> None:
     streams.watch_streams(turn)
 
 
-_LOOK = {"edge": tasks.look_at_edge, "stream": streams.look_at_stream, "condition": firing.look_at_condition}
+_LOOK = {
+    "edge": tasks.look_at_edge,
+    "stream": streams.look_at_stream,
+    "condition": firing.look_at_condition,
+    "schedule": firing.look_at_schedule,
+}

@@ -116,9 +116,11 @@ class Turn:
         """
         before = self.state.facts.get((subject, kind, scope))
         if before is not None:
-            if position is not None and (epoch, position) <= (before.epoch, before.position):
-                return False
-            if kind in GROWING and not scope and value <= self.state.values[kind, subject]:
+            if kind in GROWING and not scope:
+                # Several makers may tell how far a stream is; what has grown is true whoever says it.
+                if value <= self.state.values[kind, subject]:
+                    return False
+            elif position is not None and (epoch, position) <= (before.epoch, before.position):
                 return False
         if position is None:
             position = 0 if before is None else before.position

@@ -13,7 +13,7 @@ from penstock.workflows.spec.predicate import FactRef, Predicate, Scope
 __all__ = ["Owner", "Watching", "watch"]
 
 Owner = tuple[Any, ...]
-"""("edge", run, node, i), ("stream", job, i), ("condition", workflow, i) or ("bare", workflow, i)."""
+"""("edge", run, node, i), ("stream", job, i), ("condition" or "bare", workflow, i), ("schedule", workflow)."""
 
 
 class Watching:

@@ -98,6 +98,7 @@ class _Checker:
 
     def errors(self) -> Iterator[WorkflowError]:
         yield from self.names()
+        yield from self.schedule()
         yield from self.parameters()
         yield from self.overlap()
         for trigger in self.spec.triggers:
@@ -122,6 +123,17 @@ class _Checker:
             seen.add(node.name)
         if not self.spec.nodes:
             yield self.error(f"workflow {self.spec.name} has a node", "none", "add one by flow.batch or flow.stream")
+
+    def schedule(self) -> Iterator[WorkflowError]:
+        by = self.spec.schedule.by if self.spec.schedule is not None else None
+        if by is None:
+            return
+        predicate = yield from self.parsed(by, "schedule, by", "")
+        if predicate is None:
+            return
+        if predicate.bare is None or predicate.bare.kind not in ("watermark", "frontier"):
+            yield self.error("a schedule goes by a watermark or a frontier", by, 'write by="watermark(events)"')
+        yield from self.facts(predicate, "schedule, by", "")
 
     def parameters(self) -> Iterator[WorkflowError]:
         for parameter in self.spec.parameters:
@@ -214,7 +226,8 @@ class _Checker:
                     self.before[node.name].add(former.name)
 
     def edge(self, node: Node, edge: Edge, predicate: Predicate, what: str) -> Iterator[WorkflowError]:
-        if predicate.bare is not None:
+        acts = node.kind == "stream" and edge.action in ("stop", "restart", "reload")
+        if predicate.bare is not None and not acts:
             yield self.error(
                 f"{what}: an edge is a condition", edge.when, f'compare it, as in "{edge.when} >= end"', node.name
             )

@@ -21,7 +21,7 @@ from penstock.workflows.spec.model import WorkflowSpec
 
 __all__ = ["Places", "to_spec", "validated"]
 
-_SCHEDULE: Final = ("start", "skipped")
+_SCHEDULE: Final = ("start", "skipped", "by")
 _OVERLAP: Final = {"overlap": "how", "limit": "limit", "key": "key"}
 _WORKFLOW: Final = ("failure", "priority", "timeout", "owner", "purpose", "runbook")
 _RETRY: Final = {"retries": "times", "retry_wait": "wait", "retry_factor": "factor", "retry_most": "most"}

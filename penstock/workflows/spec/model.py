@@ -69,6 +69,8 @@ class Schedule(_Data):
     zone: str = "UTC"
     skipped: Literal["refuse", "after"] = "refuse"
     """A cron at a fixed time that a clock change skips is refused, or fires right after the change."""
+    by: str | None = None
+    """A fact, `watermark(x)` or `frontier(x)`, that tells the time instead of the clock: progress makes the runs."""
     start: str | None = None
     """The first instant, ISO 8601 with a zone; none is made before it. Default: when the workflow was applied."""
 
