@@ -14,7 +14,7 @@ from penstock.plan.expr.kernels import arrow, ints, length_of, vector
 from penstock.plan.expr.syntax import Node
 from penstock.plan.expr.types import INT, TEXT
 
-__all__ = ["bind_index", "entry_count", "entry_lists", "list_at", "map_at", "map_has", "struct_field"]
+__all__ = ["bind_index", "element_places", "entry_count", "entry_lists", "list_at", "map_at", "map_has", "struct_field"]
 
 _take, _equal, _and = arrow("take"), arrow("equal"), arrow("and")
 
@@ -71,6 +71,16 @@ def _entries(begin: np.ndarray[Any, Any], length: np.ndarray[Any, Any]) -> np.nd
     starts = np.cumsum(length) - length
     found: np.ndarray[Any, Any] = np.arange(int(length.sum())) - np.repeat(starts - begin, length)
     return found
+
+
+def element_places(
+    lists: Any,
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Where the elements of all rows lie in the lists' values, and of each its row and its position there, from 1."""
+    begin, length = _spans(lists)
+    rows = np.repeat(np.arange(len(lists)), length)
+    first = np.repeat(np.cumsum(length) - length, length)
+    return _entries(begin, length), rows, np.arange(len(rows)) - first + 1
 
 
 def map_at(maps: Any, key: Any) -> Any:

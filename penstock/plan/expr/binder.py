@@ -13,10 +13,11 @@ from penstock.plan.expr.access import bind_index, struct_field
 from penstock.plan.expr.bound import Bound, Frame, apply, constant
 from penstock.plan.expr.branches import bind_case
 from penstock.plan.expr.casts import parse_date, parse_instant
-from penstock.plan.expr.kernels import arrow, scalar
+from penstock.plan.expr.kernels import arrow, scalar, vector
+from penstock.plan.expr.lambdas import ELEMENT, INDEX, Body
 from penstock.plan.expr.lexer import refuse
 from penstock.plan.expr.overloads import choose_overload, guarded, may_be_null, why_no_function
-from penstock.plan.expr.registry import Site, fill, functions, spread
+from penstock.plan.expr.registry import Function, Site, fill, functions, spread
 from penstock.plan.expr.syntax import (
     Between,
     Binary,
@@ -25,6 +26,7 @@ from penstock.plan.expr.syntax import (
     Cast,
     Const,
     Index,
+    Lambda,
     Member,
     Name,
     Node,
@@ -104,6 +106,10 @@ class _Binder:
                 return found or self.mismatch(node, "[...]", self.bind(value), self.bind(index))
             case Call():
                 return self.call(node)
+            case Lambda():
+                raise self.error(
+                    node, "a lambda stands in a call of a function of lists", "write list_transform(x, ...)"
+                )
         raise AssertionError(f"unknown node {node!r}")
 
     # leaves
@@ -288,6 +294,8 @@ class _Binder:
         function = functions().get(name)
         if function is None:
             raise self.error(node, *why_no_function(name, self.users))
+        if any(isinstance(arg, Lambda) for arg in node.args):
+            return self.with_lambda(function, node)
         args = [self.bind(arg) for arg in node.args]
         chosen = choose_overload(function.overloads, args, self.zone)
         if chosen is None:
@@ -314,6 +322,57 @@ class _Binder:
         found.args = tuple(args)
         found.template = guarded(overload.duckdb, site.result)
         return found
+
+    def with_lambda(self, function: Function, node: Call) -> Bound:
+        """A call whose last argument is a lambda over the elements of the list before it."""
+        overload = next((o for o in function.overloads if o.params[-1].pattern.name == "lambda"), None)
+        if overload is None:
+            known = "; or ".join(o.signature for o in function.overloads)
+            raise self.error(node, f"{function.name} takes no lambda", f"it is {known}")
+        match node.args:
+            case (given, Lambda() as made) if len(made.params) <= 2:
+                lists = self.bind(given)
+            case _:
+                raise self.error(
+                    node, f"{function.name} takes a list, and a lambda of an element or of an element and its position",
+                    f"write {function.name}(x, lambda v: ...) or {function.name}(x, lambda v, i: ...)",
+                )  # fmt: skip
+        if lists.type.name != "list":
+            raise self.error(given, f"{function.name} takes a list, not {lists.type}", f"it is {overload.signature}")
+        body, captured = self.body(made, lists.type.element)
+        site = Site((lists.type, body.bound.type), (None, body), self.zone, self.refuser(node))
+        site.result = overload.result(site) if callable(overload.result) else lists.type
+        kernel, args = overload.make(site), [lists, *captured]
+        if body.bound.calls:  # a plan runs no user's code, so nothing is worked out beforehand
+
+            def run(frame: Frame) -> Any:
+                return kernel(*[vector(arg.run(frame), frame[0]) for arg in args])
+
+            columns = frozenset[str]().union(*(arg.columns for arg in args))
+            found = Bound(node, site.result, lists.nullable, columns, run, calls=True)
+        else:
+            found = apply(node, kernel, args, site.result, lists.nullable, None)
+        names = ", ".join('"' + name.replace('"', '""') + '"' for name in made.params)
+        names = names.replace("{", "{{").replace("}", "}}")
+        found.args = (lists, body.bound)
+        found.template = f"{function.name}({{0}}, lambda {names}: {{1}})"
+        return found
+
+    def body(self, made: Lambda, element: Type) -> tuple[Body, list[Bound]]:
+        """A lambda's body, typed, and the columns of this scope that it captures."""
+        fields = tuple(f"{name}." for name in made.params)
+        outer = [c for c in self.schema.columns if c.name not in made.params and not c.name.startswith(fields)]
+        own = [Column(made.params[0], element), *(Column(name, INT, False) for name in made.params[1:])]
+        inner = _Binder(self.text, Schema([*outer, *own]), self.users, self.zone)
+        bound = inner.bind(made.body)
+        inputs, captured = list[int](), list[Bound]()
+        for name in inner.slots:
+            if name in made.params:
+                inputs.append((ELEMENT, INDEX)[made.params.index(name)])
+            else:
+                inputs.append(len(captured))
+                captured.append(self.column(self.schema[name], Name((name,), at=made.at)))
+        return Body(bound, tuple(inputs)), captured
 
     def extract(self, node: Call) -> Bound:
         match node.args:

@@ -21,6 +21,7 @@ from penstock.plan.expr.syntax import (
     Cast,
     Const,
     Index,
+    Lambda,
     Member,
     Name,
     Node,
@@ -45,7 +46,7 @@ _REFUSED_WORDS = {
     "SIMILAR": ("SIMILAR TO", "write regexp_full_match(text, pattern)"),
     "GLOB": ("GLOB", "write LIKE, or regexp_matches(text, pattern)"),
     "COLLATE": ("COLLATE", "text compares by its UTF-8 bytes; compare lower(x) to ignore case"),
-    "LAMBDA": ("a lambda", "write an @ps.function"),
+    "LAMBDA": ("a lambda outside a call", "write list_transform(x, lambda v: v + 1)"),
     "DISTINCT": ("DISTINCT", "use the aggregate distinct(...) in a group"),
 }
 _INTERVAL_UNITS = {
@@ -278,7 +279,7 @@ class _Parser:
         if self.peek().value in ("*", "DISTINCT") and self.peek().kind in ("op", "keyword"):
             remedy = "aggregates are said in a group: stream.by(key).over('1h').features(...)"
             raise refuse(self.text, token.at, f"{word}({self.peek().value.lower()}) aggregates rows", remedy)
-        node = Call(word, self.arguments(")"), at=token.at)
+        node = Call(word, self.arguments(")", arrows=word in _WITH_LAMBDA), at=token.at)
         if self.peek().kind == "keyword" and self.peek().value == "OVER":
             raise self.unexpected(self.peek())
         return node
@@ -312,14 +313,49 @@ class _Parser:
             else:
                 return node
 
-    def arguments(self, close: str) -> tuple[Node, ...]:
+    def arguments(self, close: str, *, arrows: bool = False) -> tuple[Node, ...]:
+        """The arguments up to a bracket; where `arrows`, `x -> body` is a lambda and not a path into JSON."""
         if self.accept(close):
             return ()
-        found = [self.expression(0)]
+        found = [self.argument(close, arrows)]
         while self.accept(","):
-            found.append(self.expression(0))
+            found.append(self.argument(close, arrows))
         self.expect(close)
         return tuple(found)
+
+    def argument(self, close: str, arrows: bool) -> Node:
+        at = self.peek().at
+        if close == ")" and self.accept("LAMBDA"):
+            params = self.parameters()
+            self.expect(":")
+            return Lambda(params, self.expression(0), at=at)
+        arrow = _ARROW.match(
+            " ".join(t.value if t.kind == "op" else t.kind for t in self.tokens[self.at : self.at + 7])
+        )
+        if not arrows or arrow is None:
+            return self.expression(0)
+        opened = self.accept("(")
+        params = self.parameters()
+        if opened:
+            self.expect(")")
+        self.expect("->")
+        return Lambda(params, self.expression(0), at=at)
+
+    def at_arrow(self) -> bool:
+        """Whether parameters and an arrow come next."""
+        ahead = self.tokens[self.at : self.at + 6]
+        return bool(_ARROW.match(" ".join(token.value if token.kind == "op" else token.kind for token in ahead)))
+
+    def parameters(self) -> tuple[str, ...]:
+        names: list[str] = []
+        while not names or self.accept(","):
+            token = self.take()
+            if token.kind not in ("name", "quoted"):
+                raise self.unexpected(token)
+            if token.value in names:
+                raise refuse(self.text, token.at, f"the lambda has two parameters {token.value}", "rename one")
+            names.append(token.value)
+        return tuple(names)
 
     def case(self, at: int) -> Node:
         subject = None if self.peek().value == "WHEN" else self.expression(0)
@@ -373,6 +409,9 @@ class _Parser:
         return Const("duration", int(words[0]) * UNITS[unit], at=at)
 
 
+_WITH_LAMBDA = frozenset({"list_transform", "array_transform", "list_apply", "array_apply", "apply"})
+_WITH_LAMBDA |= {"list_filter", "array_filter", "filter"}
+_ARROW = re.compile(r"(name|quoted) ->( |$)|\( (name|quoted)( , (name|quoted))? \) ->( |$)")
 _TYPE_WORDS = frozenset({"precision", "with", "time", "zone"})
 _DURATION = re.compile(r"(\d+)([a-z]+)")
 

@@ -18,6 +18,7 @@ __all__ = [
     "Cast",
     "Const",
     "Index",
+    "Lambda",
     "Member",
     "Name",
     "Node",
@@ -116,6 +117,14 @@ class Index(Node):
     index: Node
 
 
+@dataclass(frozen=True, slots=True)
+class Lambda(Node):
+    """`lambda x, i: body`, an argument of a function of lists; `x -> body` and `(x, i) -> body` too."""
+
+    params: tuple[str, ...]
+    body: Node
+
+
 # Binding powers, loosest first, as in DuckDB's grammar.
 POWERS = {
     "OR": 1, "AND": 2, "NOT": 3, "IS": 4,
@@ -155,6 +164,8 @@ def _children(node: Node) -> tuple[Node, ...]:
             return (left, right)
         case Index(value=value, index=index):
             return (value, index)
+        case Lambda(body=body):
+            return (body,)
         case Between(value=value, low=low, high=high):
             return (value, low, high)
         case Member(value=value, items=items):
@@ -220,6 +231,8 @@ def _write(node: Node) -> tuple[str, int]:
             return f"CAST({write(value)} AS {target})", POWERS["postfix"]
         case Index(value=value, index=index):
             return f"{write(value, POWERS['postfix'])}[{write(index)}]", POWERS["postfix"]
+        case Lambda(params=params, body=body):
+            return f"lambda {', '.join(map(quote_name, params))}: {write(body)}", 0
         case Case(whens=whens, otherwise=otherwise):
             branches = [f"WHEN {write(condition)} THEN {write(value)}" for condition, value in whens]
             return f"CASE {' '.join(branches)} ELSE {write(otherwise)} END", POWERS["postfix"]

@@ -46,6 +46,8 @@ LITERALS: dict[str, list[tuple[str, ...]]] = {
     "add_months": [(), ("'Asia/Kolkata'",)],
     "add_days": [(), ("'Asia/Kolkata'",)],
     "make_timestamptz": [(), ("'Asia/Kolkata'",)],
+    "list_transform": [("lambda v: v IS NULL",), ("v -> v",), ("lambda v, i: i * 2",), ("(v, i) -> coalesce(v, v)",)],
+    "list_filter": [("lambda v: v IS NOT NULL",), ("lambda v, i: i > 1",), ("v -> v = v",)],
     "json_exists": [("'$.a'",), ("'$.d'",), ("'$[0]'",)],
 }
 ZONED = [(), ("'America/New_York'",), ("'Asia/Kolkata'",)]
@@ -68,7 +70,9 @@ def cases(only_in_duckdb: bool) -> Iterator[Any]:
 
 
 def written(pattern: Any, variables: dict[str, str]) -> str:
-    name: str = variables.get(pattern.name, {"decimal": "decimal(12,2)"}.get(pattern.name, pattern.name))
+    name: str = variables.get(
+        pattern.name, {"decimal": "decimal(12,2)", "lambda": "text"}.get(pattern.name, pattern.name)
+    )
     return name + (f"<{', '.join(written(p, variables) for p in pattern.args)}>" if pattern.args else "")
 
 

@@ -65,7 +65,11 @@ def test_operators_bind_as_in_duckdb(text: str) -> None:
 
 
 @given(
-    st.lists(st.sampled_from([*sorted(KEYWORDS), *"+-*/%()[],.:;'\"<>=|&~^", "a", "f", "1", "2.5", "3d", "'t'", "::"]))
+    st.lists(
+        st.sampled_from(
+            [*sorted(KEYWORDS), *"+-*/%()[],.:;'\"<>=|&~^", "->", "a", "f", "filter", "1", "2.5", "3d", "'t'", "::"]
+        )
+    )
 )
 def test_any_words_parse_or_are_refused(words: list[str]) -> None:
     text = " ".join(words)
@@ -101,6 +105,11 @@ def test_any_text_parses_or_is_refused(text: str) -> None:
         ("a - (b - c) - (d * e)", "a - (b - c) - d * e"),
         ("NOT (a AND b)", "NOT (a AND b)"),
         ("(a IS NULL) = b", "(a IS NULL) = b"),
+        ("list_transform(x, v -> v > 1)", "list_transform(x, lambda v: v > 1)"),
+        ("LIST_FILTER(x, (v, i) -> v -> 'a' = i)", "list_filter(x, lambda v, i: v -> 'a' = i)"),
+        ("f(LAMBDA a: a, b)", "f(lambda a: a, b)"),
+        ('filter(x, "V w" -> a)', 'filter(x, lambda "V w": a)'),
+        ("list_concat(x -> 'a', y)", "list_concat(x -> 'a', y)"),
     ],
 )
 def test_canonical_text(text: str, written: str) -> None:

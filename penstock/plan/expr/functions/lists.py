@@ -14,6 +14,7 @@ from penstock.plan.expr.access import list_at
 from penstock.plan.expr.functions.text import TEXTS
 from penstock.plan.expr.kernels import Kernel, arrow, ints, length_of, vector
 from penstock.plan.expr.kernels import rowwise as _rowwise
+from penstock.plan.expr.lambdas import filtered, list_of_body, transformed
 from penstock.plan.expr.registry import Family, Site
 
 __all__ = ["LISTS"]
@@ -292,6 +293,23 @@ _add(
     make=lambda site: _rowwise(lambda x, v: None if v is None else [x, *v], site.types, site.result, False),
     duckdb="CASE WHEN {1} IS NULL THEN NULL ELSE list_prepend({0}, {1}) END",
     aliases=("array_prepend",),
+)
+
+
+_add(
+    "list_transform(list<T>, lambda!) -> list<U>",
+    "What a lambda gives for each element: list_transform(x, lambda v: v + 1).",
+    make=transformed,
+    result=list_of_body,
+    aliases=("array_transform", "list_apply", "array_apply", "apply"),
+    rule="x -> ... and (x, i) -> ... too, i counting from 1; columns of the row may be used",
+)
+_add(
+    "list_filter(list<T>, lambda!) -> list<T>",
+    "The elements for which a lambda is true: list_filter(x, lambda v: v > 0).",
+    make=filtered,
+    aliases=("array_filter", "filter"),
+    rule="those for which it is null are left out",
 )
 
 
