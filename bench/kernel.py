@@ -5,7 +5,6 @@ Arrays in memory, integer keys, unsorted rows and queries, one thread, CPU secon
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import tempfile
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 from cffi import FFI
 
+from bench.report import Peer, last_line
 from penstock.algebra.build_kernel import FLAGS, compiler
 from penstock.algebra.history import sweep
 from penstock.algebra.layout import Layout, Measure, Op, Output, Slot, SlotKind, Window, WindowKind
@@ -104,9 +104,9 @@ def main() -> None:
     wrong = differences(found, peer)
     print(f"{n:,} events, {m:,} queries, 32 columns; {wrong} of {32 * m:,} values differ")
     print(f"ours {rate['ours']:.2f} M events per CPU-s, hard-wired {rate['hardwired']:.2f} M")
-    peers = {"hardwired": {"version": "this run", "figure": rate["hardwired"], "rows_compared": m, "equal": wrong == 0}}
-    print(json.dumps({"bench": "kernel", "mode": "arrays in memory", "ours": rate["ours"], "peers": peers,
-                      "ratio": rate["ours"] / rate["hardwired"]}))  # fmt: skip
+    peer = Peer("this run", round(rate["hardwired"], 3), m, wrong == 0)
+    ours_shown, unit = {"events": n, "queries": m}, "M events per CPU-second"
+    last_line("kernel", round(rate["ours"], 3), unit, ours_shown, {"hardwired": peer}, mode="arrays in memory")
 
 
 if __name__ == "__main__":

@@ -17,3 +17,7 @@ def test_history_beside_its_peers() -> None:
 def test_a_profile_table_under_a_limit() -> None:
     found = last_line("profiles", "--n", "400000", "--m", "2000", "--limit-memory-mib", "64")
     assert found["peers"]["duckdb"]["equal"]
+
+
+def test_the_kernel_beside_code_for_this_workload_alone() -> None:
+    assert last_line("kernel", "20000", "2000")["peers"]["hardwired"]["equal"]
