@@ -149,7 +149,7 @@ def peer(name: str, events: Path, rows: pa.Table) -> Peer:
         command = [python, "-m", "bench.live_peers", name, str(events), str(answers)]
         done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=480)
     except (OSError, subprocess.SubprocessError) as failure:
-        return Peer(BYTEWAX[0] if name == "bytewax" else name, None, note=why_not(failure))
+        return Peer(BYTEWAX[1][0] if name == "bytewax" else "not known", None, note=why_not(failure))
     cost: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     found = pa.ipc.open_file(answers).read_all() if name == "bytewax" else pq.read_table(answers)
     compared, wrong = compare(rows, found.sort_by("number"))

@@ -102,7 +102,7 @@ def peer(name: str, paths: dict[str, Path], now_us: int, at_once: int) -> Peer:
         command = [python, "-W", "ignore", "-m", "bench.online_peers", name, *given, str(out), "--now-us", str(now_us)]
         done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=300)
     except (OSError, subprocess.SubprocessError) as failure:
-        return Peer(" ".join(FEAST[1]) if name == "feast" else "", None, note=why_not(failure))
+        return Peer(" ".join(FEAST[1]) if name == "feast" else "not known", None, note=why_not(failure))
     found = json.loads(done.stdout.strip().splitlines()[-1])
     compared, wrong = compare(pq.read_table(paths["values"]), pq.read_table(out))
     note = ", ".join(

@@ -139,7 +139,7 @@ def bytewax_killed(folder: Path, events: Path, wanted: Rows) -> Peer:
         command = [str(python_with(*BYTEWAX)), "-m", "bench.recovery_peer", str(events), str(folder)]
         version, took = run_killed(command, len(wanted))
     except (OSError, subprocess.SubprocessError) as failure:
-        return Peer(" ".join(BYTEWAX[1][:1]), None, note=why_not(failure))
+        return Peer(BYTEWAX[1][0], None, note=why_not(failure))
     found = np.fromfile(folder / OUT, np.float64).reshape(-1, len(SCHEMA))
     killed = Killed(version, took, *compare(wanted, found))
     equal = killed.lost == killed.doubled == killed.wrong == 0

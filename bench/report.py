@@ -84,7 +84,8 @@ def last_line(
     The ratio is ours against the fastest peer; above 1 we are ahead.
     """
     for name, peer in peers.items():
-        sys.stdout.write(f"{name} {peer.version}: {peer.note}\n")
+        if peer.note:
+            sys.stdout.write(f"{name} {peer.version}: {peer.note}\n")
     ran = [peer.figure for peer in peers.values() if peer.figure is not None]
     best = (max if more_is_better else min)(ran, default=None)
     ratio = None if best is None else round(figure / best if more_is_better else best / figure, 3)

@@ -34,3 +34,10 @@ def test_a_peer_that_does_not_run_says_why(capsys: pytest.CaptureFixture[str]) -
     }  # fmt: skip
     assert found["ratio"] == 2.0
     assert "b 2.0: no interpreter" in capsys.readouterr().out
+
+
+def test_a_peer_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    redis = lines.last_line("online", *QUICK, "--peers", "redis")["peers"]["redis"]
+    assert redis["figure"] is None
+    assert "redis-server is not installed" in redis["why"]
