@@ -20,6 +20,7 @@ from penstock.define import load
 from penstock.define.project import Definitions
 from penstock.doors.deployment import Deployment
 from penstock.engine.history import History, LogRows
+from penstock.engine.online import Online
 from penstock.plan.ir import SourcePlan
 from penstock.semantics.columns import EVENT_TIME, ID, KNOWN_TIME, OFFSET, OP, OP_NAMES, ORDINAL, PARTITION
 from penstock.testing.oracle import Oracle, Row
@@ -43,8 +44,8 @@ def start(folder: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, str(JOB), str(folder)])
 
 
-def replay_under_kills(deployment: Deployment, folder: Path, seed: int) -> None:
-    """Replays everything while the job runs, is killed at random moments and started again."""
+def replay_under_kills(deployment: Deployment, folder: Path, seed: int) -> subprocess.Popen[bytes]:
+    """Replays everything while the job runs, is killed at random moments and started again; the job that is left."""
     rng = random.Random(seed)
     job = start(folder)
     for number, _ in enumerate(deployment.replay(SOURCES, clock=ReplayClock(0), step_rows=64).steps()):
@@ -55,8 +56,7 @@ def replay_under_kills(deployment: Deployment, folder: Path, seed: int) -> None:
             job = start(folder)
     assert number >= KILLS
     settle(deployment)
-    job.send_signal(signal.SIGTERM)
-    assert job.wait(timeout=60) == 0
+    return job
 
 
 def settle(deployment: Deployment, patience_s: float = 60) -> None:
@@ -97,12 +97,30 @@ def oracle_of(definitions: Definitions, deployment: Deployment) -> Oracle:
     return Oracle(definitions, {name: rows_in(deployment, name) for name in SOURCES})
 
 
+def assert_view_is_oracle(online: Online, definitions: Definitions, oracle: Oracle, folder: Path) -> None:
+    """The view for some payments as a request of the present brings them."""
+    view, names = definitions["decide"], ["card_id", "terminal_id", "merchant_id", "city", "amount"]
+    requests = pq.read_table(folder / "data" / "payments.parquet").select(names).slice(150, 40).to_pylist()
+    answers = online.view("decide", requests)
+    seen = 0
+    for request, line in zip(requests, answers.rows(), strict=True):
+        cells = oracle.view(view, request, answers.q_us, answers.known_us)  # type: ignore[arg-type]
+        seen += sum(cell.value is not None and cell.value != 0 for cell in cells.values())
+        assert same(line, {name: cell.value for name, cell in cells.items()}), (request, line)
+    assert seen > 10 * len(requests)
+
+
 def test_the_chain_equals_the_oracle_under_kills(tmp_path: Path) -> None:
     folder = project(tmp_path / "chain", n=220, days=10)
     definitions = load(folder)
     with Deployment(folder, ReplayClock(0)) as deployment:
-        replay_under_kills(deployment, folder, seed=11)
+        job = replay_under_kills(deployment, folder, seed=11)
         oracle = oracle_of(definitions, deployment)
+        online = Online(deployment.plan, folder / "live", ReplayClock(0))
+        assert_view_is_oracle(online, definitions, oracle, folder)
+        online.close()
+        job.send_signal(signal.SIGTERM)
+        assert job.wait(timeout=60) == 0
         for stage in STAGES:
             found = newest(rows_in(deployment, stage))
             expected = newest(oracle.rows(definitions[stage], 2**61))  # type: ignore[arg-type]

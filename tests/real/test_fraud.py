@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 from penstock import define as ps
 from penstock.define.project import Definitions
+from penstock.define.relation import Group
 from penstock.engine.history import History
 from penstock.plan.planner import plan
+from penstock.testing.conformance import END_US, Case, RowsQuery
+from penstock.testing.oracle import Row
+from penstock.testing.oracle.rows import instant_us
+from tests.engine.live.tempo import LiveTempo
 
 DAY_US = 86_400_000_000
 DAYS = (1, 7, 30)
@@ -46,11 +53,32 @@ def _compare(found: pa.Table, expected: list[tuple[Any, ...]], columns: list[str
             assert same, (row["EVENT_ID"], name, row[name], value)
 
 
-def test_share_of_frauds_at_a_terminal_ending_a_week_ago(real: Callable[[str], Path]) -> None:
+def _history(group: Group, table: pa.Table) -> pa.Table:
+    return History(plan(Definitions.of(group)), {"payments": table}).relation(group.name)
+
+
+def _live(group: Group, table: pa.Table) -> pa.Table:
+    """What a live job puts out for the same rows."""
+    rows = []
+    for offset, values in enumerate(table.to_pylist()):
+        t = instant_us(datetime.fromisoformat(values["EVENT_TIMESTAMP"]))
+        rows.append(Row(t, t, values, offset=offset))
+    case = Case(Definitions.of(group), {"payments": rows}, [RowsQuery(group.name, END_US)])
+    (found,) = LiveTempo(max_rows=700).answer(case, case.queries)
+    return pa.Table.from_pylist([dict(row.values) for row in found])  # type: ignore[union-attr]
+
+
+TEMPOS = pytest.mark.parametrize("rows_of", [_history, _live], ids=["history", "live"])
+
+
+@TEMPOS
+def test_share_of_frauds_at_a_terminal_ending_a_week_ago(
+    real: Callable[[str], Path], rows_of: Callable[[Group, pa.Table], pa.Table]
+) -> None:
     file = real("registration-fraud") / "transaction_2k.parquet"
     terminal = _payments().by("merchant").over("1d", "7d", "30d", offset="7d")
     risk = terminal.features("risk", n=ps.count(), fraud=ps.share("EVENT_LABEL = '1'"))
-    found = History(plan(Definitions.of(risk)), {"payments": pq.read_table(file)}).relation("risk")
+    found = rows_of(risk, pq.read_table(file))
     columns, selects = [], []
     for days in DAYS:
         columns += [f"risk.n_{days}d_ago_7d", f"risk.fraud_{days}d_ago_7d"]
@@ -68,11 +96,14 @@ def test_share_of_frauds_at_a_terminal_ending_a_week_ago(real: Callable[[str], P
     _compare(found, expected, columns)
 
 
-def test_count_and_mean_of_a_cards_payments_this_one_included(real: Callable[[str], Path]) -> None:
+@TEMPOS
+def test_count_and_mean_of_a_cards_payments_this_one_included(
+    real: Callable[[str], Path], rows_of: Callable[[Group, pa.Table], pa.Table]
+) -> None:
     file = real("registration-fraud") / "transaction_2k.parquet"
     card = _payments().by("ENTITY_ID").over("1d", "7d", "30d", include_self=True)
     spent = card.features("spent", n=ps.count(), mean=ps.mean("amount"))
-    found = History(plan(Definitions.of(spent)), {"payments": pq.read_table(file)}).relation("spent")
+    found = rows_of(spent, pq.read_table(file))
     columns, selects = [], []
     for days in DAYS:
         columns += [f"spent.n_{days}d", f"spent.mean_{days}d"]
