@@ -20,7 +20,7 @@ from penstock.plan.ir import Plan, SourcePlan
 from penstock.store.log.embedded.log import EmbeddedLog
 from penstock.store.log.interface import Append, TopicConfig
 from penstock.testing.conformance import Case, Found, FoundCell, GroupQuery, Query, RowsQuery, ViewQuery, is_present
-from tests.engine.live.tempo import to_batch
+from tests.engine.live.tempo import Crashing, run, to_batch
 
 
 class OnlineTempo:
@@ -28,12 +28,13 @@ class OnlineTempo:
 
     Args:
         max_rows: of a micro-batch.
+        crashes: after how many steps the job ends, each time anew; with any, it also begins anew before each query.
     """
 
     name = "online"
 
-    def __init__(self, max_rows: int = 1000) -> None:
-        self.max_rows = max_rows
+    def __init__(self, max_rows: int = 1000, crashes: Sequence[int] = ()) -> None:
+        self.max_rows, self.crashes = max_rows, crashes
 
     def takes(self, case: Case, query: Query) -> bool:
         """The present, whatever instant that is; asking rows come as requests of views."""
@@ -55,12 +56,21 @@ class OnlineTempo:
         found: dict[int, Found] = {}
         with EmbeddedLog.open(folder / "log", clock=clock, durability="process") as log:
             topics(log, planned)
-            job = LiveJob(planned, log, folder / "state", clock, options=options)
-            online = Online(planned, folder / "state", clock)
+            crashing, state = Crashing(self.crashes), folder / "state"
+
+            def begun(crash: Crashing) -> LiveJob:
+                return LiveJob(planned, log, state, clock, options=options, on_step=crash)
+
+            job = run(begun, crashing)
+            online = Online(planned, state, clock)
             before = -(2**63)
             for a in sorted({int(query.a) for query in queries}):  # type: ignore[arg-type]
                 feed(log, planned, case, before, a)
-                job.drain()
+                if self.crashes:
+                    job.close()
+                    job = run(begun, crashing)
+                else:
+                    job.drain()
                 before = a
                 found |= {i: ask(online, query) for i, query in enumerate(queries) if query.a == a}
             online.close()

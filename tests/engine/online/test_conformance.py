@@ -40,3 +40,9 @@ def test_random_views_are_the_oracle(case: Case) -> None:
 @settings(max_examples=60, deadline=None, suppress_health_check=SLOW)
 def test_asking_rows_on_their_way_to_a_group_are_the_oracle(case: Case) -> None:
     check(at_present(case), OnlineTempo(), Matrix())
+
+
+@given(st.one_of(cases(), chains(), views()), st.lists(st.integers(1, 12), min_size=1, max_size=6), st.integers(1, 8))
+@settings(max_examples=30, deadline=None, suppress_health_check=SLOW)
+def test_restarts_and_crashes_change_no_answer(case: Case, crashes: list[int], max_rows: int) -> None:
+    check(at_present(case), OnlineTempo(max_rows, crashes), Matrix())
