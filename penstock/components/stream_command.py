@@ -36,7 +36,8 @@ class StreamCommand(StreamComponent):
 
     The process finds an address in `PENSTOCK_REPORT_URL` and a token in `PENSTOCK_REPORT_TOKEN`, and posts JSON such as
     `{"watermark": 1700000000000000, "offset": 17}` with `Authorization: Bearer TOKEN`: instants in UTC microseconds.
-    `stop` and `drain` send SIGTERM, `reload` SIGHUP, a shut gate SIGSTOP and an open one SIGCONT, to its whole group.
+    `stop` and `drain` send SIGTERM, `reload` SIGHUP once it has reported for the first time, a shut gate SIGSTOP and an
+    open one SIGCONT, to its whole group.
     """
 
     name = "stream_command"
@@ -45,7 +46,8 @@ class StreamCommand(StreamComponent):
     def run(self, context: StreamContext, parameters: StreamCommandParameters) -> None:
         """Runs the command until told to stop; its own end is a crash."""
         token = secrets.token_urlsafe(24)
-        server = _server(context, token)
+        reported = threading.Event()
+        server = _server(context, token, reported)
         threading.Thread(target=server.serve_forever, name="report", daemon=True).start()
         address = f"http://127.0.0.1:{server.server_address[1]}/"
         child = subprocess.Popen(  # noqa: S602  a command line is what this component is for
@@ -53,11 +55,12 @@ class StreamCommand(StreamComponent):
             shell=True,
             cwd=context.folder,
             env=os.environ
-            | {"PENSTOCK_REPORT_URL": address, "PENSTOCK_REPORT_TOKEN": token, "PENSTOCK_JOB": context.job},
+            | {"PENSTOCK_REPORT_URL": address, "PENSTOCK_REPORT_TOKEN": token}
+            | {"PENSTOCK_JOB": context.job, "PENSTOCK_PROJECT": str(context.project)},
             process_group=0,
         )
         try:
-            self._follow(context, parameters, child)
+            self._follow(context, parameters, child, reported)
         finally:
             _signal(child, signal.SIGKILL)
             child.wait()
@@ -65,8 +68,13 @@ class StreamCommand(StreamComponent):
             server.server_close()
 
     def _follow(
-        self, context: StreamContext, parameters: StreamCommandParameters, child: subprocess.Popen[Any]
+        self,
+        context: StreamContext,
+        parameters: StreamCommandParameters,
+        child: subprocess.Popen[Any],
+        reported: threading.Event,
     ) -> None:
+        reload = False
         while True:
             for command in context.commands():
                 match command:
@@ -77,11 +85,15 @@ class StreamCommand(StreamComponent):
                             child.wait(parameters.stop_s)
                         return
                     case "reload":
-                        _signal(child, signal.SIGHUP)
+                        reload = True
                     case "pause":
                         _signal(child, signal.SIGSTOP)
                     case "resume":
                         _signal(child, signal.SIGCONT)
+            # A process that has not reported yet may have no handler yet, and SIGHUP would end it.
+            if reload and reported.is_set():
+                reload = False
+                _signal(child, signal.SIGHUP)
             if (code := child.poll()) is not None:
                 raise WorkflowError(
                     "the command runs until it is told to stop",
@@ -96,7 +108,7 @@ def _signal(child: subprocess.Popen[Any], number: signal.Signals) -> None:
         os.killpg(child.pid, number)
 
 
-def _server(context: StreamContext, token: str) -> ThreadingHTTPServer:
+def _server(context: StreamContext, token: str, reported: threading.Event) -> ThreadingHTTPServer:
     class Reports(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             given = self.headers.get("Authorization", "").removeprefix("Bearer ")
@@ -116,6 +128,7 @@ def _server(context: StreamContext, token: str) -> ThreadingHTTPServer:
                 return
             for kind, value in facts.items():
                 context.report(kind, value)
+            reported.set()
             self.send_response(204)
             self.end_headers()
 

@@ -13,8 +13,7 @@ from penstock.workflows.core.lookup import lookup_outside
 from penstock.workflows.core.runs import make_run, overlap_key, parameters_of, room_for
 from penstock.workflows.core.turn import Turn, dumps, replace
 from penstock.workflows.core.watching import Owner, watch
-from penstock.workflows.spec.model import Schedule
-from penstock.workflows.spec.predicate import FactRef, Scope, parse
+from penstock.workflows.spec.predicate import Scope
 from penstock.workflows.spec.schedule import interval_at, next_firing
 
 __all__ = [
@@ -38,7 +37,7 @@ def arm_schedule(turn: Turn, workflow: WorkflowRow) -> None:
     schedule = turn.state.current(workflow.name).spec.schedule
     if schedule is None or workflow.state != "active":
         return
-    fact = _time_of(schedule)
+    fact = turn.state.current(workflow.name).time
     if fact is None:
         at = next_firing(schedule, workflow.cursor_us)
         if at is not None:
@@ -57,18 +56,12 @@ def arm_schedule(turn: Turn, workflow: WorkflowRow) -> None:
             turn.watching.add(owner, (), (), [(fact, at)])
 
 
-def _time_of(schedule: Schedule) -> FactRef | None:
-    """The fact by which a schedule tells the time; None for the clock."""
-    return None if schedule.by is None else parse(schedule.by).bare
-
-
 def look_at_schedule(turn: Turn, owner: Owner) -> None:
     """The fact by which a schedule goes has moved: it fires, or begins where the fact stands first."""
     row = turn.state.workflows.get(owner[1])
     if row is None or row.state != "active":
         return
-    schedule = turn.state.current(row.name).spec.schedule
-    fact = _time_of(schedule) if schedule is not None else None
+    fact = turn.state.current(row.name).time
     if fact is None:
         turn.watching.remove(owner)
     elif row.cursor_us == UNSET:
@@ -88,7 +81,7 @@ def fire_schedule(turn: Turn, name: str, cursor_us: int) -> None:
     schedule = graph.spec.schedule
     if schedule is None:
         return
-    fact = _time_of(schedule)
+    fact = graph.time
     reached = turn.now_us if fact is None else turn.state.values.get((fact.kind, fact.subject), UNSET)
     for _ in range(turn.settings.catch_up_most):
         at = next_firing(schedule, row.cursor_us)

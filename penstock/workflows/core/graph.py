@@ -65,6 +65,9 @@ class Graph:
             edges = tuple(self._edge(edge, names, node.kind) for edge in dict.fromkeys(texts))
             self.nodes[node.name] = NodePlan(node, order, edges)
         self.triggers = tuple(self._trigger(trigger, names) for trigger in spec.triggers)
+        by = spec.schedule.by if spec.schedule is not None else None
+        self.time = None if by is None else parse(by, workflow=spec.name, nodes=names).bare
+        """The fact by which the schedule tells the time; None for the clock."""
         self.batch = tuple(plan for plan in self.nodes.values() if plan.spec.kind == "batch")
         self.streams = tuple(plan for plan in self.nodes.values() if plan.spec.kind == "stream")
 

@@ -342,7 +342,7 @@ class _Checker:
                 )
             component = self.around.components.get(self.nodes[former].component)
             known = getattr(component, "outputs", {})
-            if known and output not in known:
+            if known and output not in known and "*" not in known:
                 yield self.error(f"{what}: {former} has no output {output!r}", "", nearest(output, known), node.name)
 
     def reach(self, name: str) -> set[str]:

@@ -200,7 +200,7 @@ class Reconciler:
         if job.watch is not None:
             acts.append(Send(job.name, job.epoch, job.watch))
         if job.phase == "starting":
-            job.phase, job.held = "running", False
+            job.phase, job.held, job.error = "running", False, ""
         acts += [*self._hold(job, anew=True), *self._commands(job)]
         if job.phase == "stopping":
             acts.append(self._stop(job))

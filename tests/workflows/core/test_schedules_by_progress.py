@@ -79,3 +79,11 @@ def test_progress_of_a_stream_in_two_mouths_never_goes_back() -> None:
     for job, epoch, value in (("w.one", 1, 50), ("w.two", 7, 40), ("w.one", 1, 60), ("w.two", 7, 55)):
         world.say(Report(job, epoch, (FactValue("events", "watermark", value, "", value),)))
     assert world.state.values["watermark", "events"] == 60
+
+
+def test_a_stream_node_of_the_same_workflow_tells_the_time() -> None:
+    world = World()
+    world.apply(node("live", kind="stream"), node("a"), schedule={"every": "1h", "by": "watermark(live)"})
+    for position, hours in enumerate((10, 11, 12), 1):
+        world.say(Report("w.live", 1, (FactValue("", "watermark", hours * H, "", position),)))
+    assert intervals(world) == [(10, 11), (11, 12)]
