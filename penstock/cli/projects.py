@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from penstock.cli.options import AsJson, Project
 from penstock.cli.output import Output
 from penstock.errors import DefinitionError, DoorError
+
+if TYPE_CHECKING:
+    from penstock.define.project import Definitions
 
 __all__ = ["add", "check", "new", "plan"]
 
@@ -127,10 +130,12 @@ def plan(
     from penstock.plan.describe import document, render
 
     out = Output(as_json=as_json)
-    made = make_plan(load(project))
+    definitions = load(project)
+    made = make_plan(definitions)
     if against is None:
-        out.record(**document(made))
-        out.say(render(made).rstrip())
+        workflows, texts = _workflows(definitions)
+        out.record(**document(made), workflows=workflows)
+        out.say("\n\n".join([render(made).rstrip(), *texts]))
         return
     former = document(make_plan(load(against))) if against.is_dir() else _former(against)
     changes = compare(former, made)
@@ -140,6 +145,24 @@ def plan(
         for change in changes:
             out.record(**dataclasses.asdict(change))
     out.say(render_changes(changes).rstrip())
+
+
+def _workflows(definitions: Definitions) -> tuple[dict[str, Any], list[str]]:
+    """The workflows of a project, as JSON data by name and as text; components are read only where there are any."""
+    from penstock.define.workflow import Workflow
+
+    if not any(isinstance(definition, Workflow) for definition in definitions.named.values()):
+        return {}, []
+    from penstock.clock import WallClock
+    from penstock.workflows.project import planned
+    from penstock.workflows.spec.describe import describe
+    from penstock.workflows.spec.text import plain
+
+    found, not_built = planned(definitions, WallClock().now_us())
+    texts = [describe(spec, Path(str(places.workflow)).name) for spec, places in found.values()]
+    texts += [f"{name}   workflow, legal, but not built yet: {reason}" for name, reason in not_built.items()]
+    specs = {name: plain(spec) for name, (spec, _) in found.items()}
+    return specs | {name: {"not_built": reason} for name, reason in not_built.items()}, texts
 
 
 def _former(path: Path) -> dict[str, Any]:

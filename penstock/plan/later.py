@@ -1,4 +1,4 @@
-"""What rests on features and is not built yet: samples, models, experiments, endpoints, workflows."""
+"""What rests on features and is not built yet: samples, models, experiments, endpoints."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from penstock.define.experiment import Endpoint, Experiment
 from penstock.define.model import Model
 from penstock.define.sample import Label, Samples
 from penstock.define.view import View
-from penstock.define.workflow import Workflow
 from penstock.errors import Location, PlanError, nearest
 from penstock.plan.asking import source_of
 from penstock.plan.expr import Expression
@@ -20,7 +19,7 @@ from penstock.plan.views import plan_view
 __all__ = ["check_later"]
 
 
-def check_later(scope: Scope, definition: Samples | Model | Experiment | Endpoint | Workflow) -> str:
+def check_later(scope: Scope, definition: Samples | Model | Experiment | Endpoint) -> str:
     """Checks what can be checked of a definition whose part is not built, and says which part that is.
 
     Raises:
@@ -37,8 +36,6 @@ def check_later(scope: Scope, definition: Samples | Model | Experiment | Endpoin
             return "experiments come with the closed loop, which is not built yet"
         case Endpoint():
             return "endpoints come with serving, which is not built yet"
-        case Workflow():
-            return "workflows come with the scheduler, which is not built yet"
 
 
 def _check_samples(scope: Scope, samples: Samples) -> None:

@@ -8,6 +8,7 @@ from penstock.define.project import Definition, Definitions
 from penstock.define.relation import Group, Joined
 from penstock.define.stream import Stream, Table
 from penstock.define.view import View
+from penstock.define.workflow import Workflow
 from penstock.errors import DefinitionError, PlanError, PlanErrors
 from penstock.names import Name
 from penstock.plan.expr import UserFunction
@@ -73,5 +74,7 @@ def _plan_one(
             relations[definition.name] = plan_relation(scope, definition)
         case View():
             views[definition.name] = plan_view(scope, definition)
+        case Workflow():
+            pass  # checked where components are known, above the plan
         case _:
             not_built[definition.name] = check_later(scope, definition)

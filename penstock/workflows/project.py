@@ -23,13 +23,13 @@ from penstock.define.relation import Group, Joined
 from penstock.define.sample import Samples
 from penstock.define.stream import Stream, Table
 from penstock.define.workflow import Workflow
-from penstock.errors import PenstockError, WorkflowError, WorkflowErrors, nearest
+from penstock.errors import NotBuiltError, PenstockError, WorkflowError, WorkflowErrors, nearest
 from penstock.workflows.spec.check import Surroundings, check
 from penstock.workflows.spec.convert import Places, to_spec, validated
 from penstock.workflows.spec.model import WorkflowSpec
 from penstock.workflows.spec.text import plain
 
-__all__ = ["Checked", "Refusal", "Request", "Told", "ask", "checked", "project_workflows", "surroundings"]
+__all__ = ["Checked", "Refusal", "Request", "Told", "ask", "checked", "planned", "project_workflows", "surroundings"]
 
 _TIMEOUT_S: Final = 120.0
 
@@ -161,6 +161,26 @@ def project_workflows(definitions: Definitions) -> dict[str, tuple[WorkflowSpec,
         for name, definition in definitions.named.items()
         if isinstance(definition, Workflow)
     }
+
+
+def planned(definitions: Definitions, now_us: int) -> tuple[dict[str, tuple[WorkflowSpec, Places]], dict[str, str]]:
+    """The workflows of definitions that can run, checked together, and those with parts that are not built, and why.
+
+    Raises:
+        WorkflowError: something does not fit.
+    """
+    found: dict[str, tuple[WorkflowSpec, Places]] = {}
+    not_built: dict[str, str] = {}
+    for name, definition in definitions.named.items():
+        if isinstance(definition, Workflow):
+            try:
+                found[name] = to_spec(definition, definitions.root)
+            except NotBuiltError as error:
+                not_built[name] = error.asked
+    around = surroundings(discover(definitions.root), definitions, {name: spec for name, (spec, _) in found.items()})
+    for spec, places in found.values():
+        check(spec, around, now_us=now_us, places=places)
+    return found, not_built
 
 
 def surroundings(registry: Registry, definitions: Definitions, workflows: Mapping[str, WorkflowSpec]) -> Surroundings:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -300,3 +301,13 @@ def test_live_ends_cleanly_when_told(project: Path) -> None:
     running.send_signal(signal.SIGINT)
     out, errors = running.communicate(timeout=20)
     assert running.returncode == 0 and not errors and json.loads(out.splitlines()[-1])["rows in"] == 300
+
+
+def test_plan_shows_workflows_and_refuses_what_cannot_run(tmp_path: Path) -> None:
+    shutil.copy(Path(__file__).parents[2] / "examples" / "hello" / "definitions.py", tmp_path)
+    assert "start when status(greet)" in penstock("plan", cwd=tmp_path).stdout
+    file = tmp_path / "definitions.py"
+    file.write_text(file.read_text().replace("after=greet", "when=\"status(greeet) == 'done'\""))
+    found = penstock("plan", cwd=tmp_path, code=1)
+    assert "did you mean greet" in found.stderr
+    assert "definitions.py:7" in found.stderr
