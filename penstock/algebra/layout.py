@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from penstock.names import Fingerprint, fingerprint
+from penstock.semantics.windows import Instants, edges_us
 
 __all__ = ["Layout", "Measure", "Op", "Output", "Slot", "SlotKind", "Window", "WindowKind"]
 
@@ -115,6 +116,19 @@ class Window:
     unit: str = ""
     zone: str = ""
     n: int = 0
+
+    def edges_us(self, q: Instants) -> tuple[Instants, Instants]:
+        """Left and right edges at each `q`: rows with left <= t < right count."""
+        return edges_us(
+            q,
+            kind=self.kind,
+            width_us=self.width_us,
+            hop_us=self.hop_us,
+            offset_us=self.offset_us,
+            closed=self.closed,
+            unit=self.unit,
+            zone=self.zone,
+        )
 
 
 @dataclass(frozen=True, slots=True)

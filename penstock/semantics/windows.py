@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from penstock.errors import PlanError
 
-__all__ = ["UNITS", "calendar_start_us", "default_hop_us", "edges_us", "floor_us"]
+__all__ = ["UNITS", "Instants", "calendar_start_us", "default_hop_us", "edges_us", "floor_us"]
 
 Instants = npt.NDArray[np.int64]
 

@@ -24,7 +24,6 @@ from penstock.errors import EngineError, nearest
 from penstock.plan.ir import ComputePlan, EnrichPlan, FilterPlan, GroupPlan, RelationPlan, SourcePlan
 from penstock.semantics.columns import EVENT_TIME, ID, KNOWN_TIME, KNOWN_UNTIL, is_system_column
 from penstock.semantics.versions import DUPLICATE
-from penstock.semantics.windows import edges_us
 
 __all__ = ["Explanation", "Reason", "explain"]
 
@@ -99,16 +98,7 @@ def _reasons(
     plan: GroupPlan, output: Output, rows: pa.Table, *, q: int, a: int
 ) -> tuple[NDArray[Any], tuple[int | None, int]]:
     window = plan.layout.windows[output.window]
-    left, right = edges_us(
-        np.array([q]),
-        kind=window.kind,
-        width_us=window.width_us,
-        hop_us=window.hop_us,
-        offset_us=window.offset_us,
-        closed=window.closed,
-        unit=window.unit,
-        zone=window.zone,
-    )
+    left, right = window.edges_us(np.array([q]))
     t, k, until = system(rows, EVENT_TIME), system(rows, KNOWN_TIME), system(rows, KNOWN_UNTIL)
     reasons = np.full(len(t), Reason.COUNTED.value, dtype="<U40")
 

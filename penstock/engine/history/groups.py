@@ -22,7 +22,6 @@ from penstock.engine.history.selves import Placed, Selves, with_selves
 from penstock.engine.history.slots import flatten, to_arrow
 from penstock.plan.ir import GroupPlan
 from penstock.semantics.columns import EVENT_TIME
-from penstock.semantics.windows import edges_us
 
 __all__ = ["Asked", "answer_group"]
 
@@ -127,16 +126,7 @@ def _corrected(
     values, statuses = dict(found.columns), dict(found.statuses)
     for output in plan.layout.outputs:
         window = plan.layout.windows[output.window]
-        left, right = edges_us(
-            q,
-            kind=window.kind,
-            width_us=window.width_us,
-            hop_us=window.hop_us,
-            offset_us=window.offset_us,
-            closed=window.closed,
-            unit=window.unit,
-            zone=window.zone,
-        )
+        left, right = window.edges_us(q)
         of, t = seen
         covered = np.zeros(len(changed), np.bool_)
         covered[of[(left[of] <= t) & (t < right[of])]] = True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -177,27 +177,22 @@ _add(
     aliases=("json_extract_path_text",),
     duckdb="CASE WHEN json_valid({0}) THEN json_extract_string({0}, {1}) END",
 )
-_add(
-    "json_array_length(json, text!?) -> int",
-    "Number of elements of the array; 0 if it is none.",
-    make=_at_path(_length),
-    nulls="maybe",
-    duckdb=lambda t: f"CASE WHEN json_valid({t[0]}) THEN json_array_length({', '.join(t)}) END",
+_OF_A_WHOLE: Sequence[tuple[str, str, Callable[[bytes], Any]]] = (
+    ("json_array_length(json, text!?) -> int", "Number of elements of the array; 0 if it is none.", _length),
+    ("json_keys(json, text!?) -> list<text>", "Keys of the object; none if it is none.", _keys),
+    ("json_type(json, text!?) -> text", "OBJECT, ARRAY, VARCHAR, BOOLEAN, NULL, UBIGINT, BIGINT or DOUBLE.", _type),
 )
-_add(
-    "json_keys(json, text!?) -> list<text>",
-    "Keys of the object; none if it is none.",
-    make=_at_path(_keys),
-    nulls="maybe",
-    duckdb=lambda t: f"CASE WHEN json_valid({t[0]}) THEN json_keys({', '.join(t)}) END",
-)
-_add(
-    "json_type(json, text!?) -> text",
-    "OBJECT, ARRAY, VARCHAR, BOOLEAN, NULL, UBIGINT, BIGINT or DOUBLE.",
-    make=_at_path(_type),
-    nulls="maybe",
-    duckdb=lambda t: f"CASE WHEN json_valid({t[0]}) THEN json_type({', '.join(t)}) END",
-)
+"""Signatures, words, and what is said of the JSON text itself or of what stands at a path in it."""
+
+
+def _checked_first(name: str) -> Callable[[list[str]], str]:
+    """DuckDB's function of the name, asked only about what is JSON."""
+    return lambda texts: f"CASE WHEN json_valid({texts[0]}) THEN {name}({', '.join(texts)}) END"
+
+
+for _signature, _doc, _use in _OF_A_WHOLE:
+    _in_duckdb = _checked_first(_signature.partition("(")[0])
+    _add(_signature, _doc, make=_at_path(_use), nulls="maybe", duckdb=_in_duckdb)
 _add("json_valid(json) -> bool", "True if the text is JSON.", row=_is_valid)
 
 
