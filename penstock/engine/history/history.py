@@ -102,7 +102,7 @@ class History:
         outputs = {name: name for name in plan.outputs.names}
         names = dict(zip(lookup.outputs.names, outputs, strict=True))
         asking = read_columns(plan, ()) - set(plan.keys) <= set(asked.names)
-        base = source_of(plan).name.name if asking else None
+        base = source_of(plan) if asking else None
 
         def answer(run: Run, statuses: bool) -> Iterator[pa.Table]:
             reading = replace(lookup, keys=keys)
@@ -128,7 +128,7 @@ class History:
         plan = view if isinstance(view, ViewPlan) else self._view(view)
         asked = _Requests(queries, q, a, known, as_occurred=as_occurred)
         asked.require(plan.inputs.names, f"view {plan.name.name}")
-        base = None if plan.observation is None else source_of(plan.observation).name.name
+        base = None if plan.observation is None else source_of(plan.observation)
         reads = [*plan.lookups, *(x for hop in plan.two_hops for x in (hop.value, hop.keys))]
 
         def answer(run: Run, statuses: bool) -> Iterator[pa.Table]:
@@ -331,10 +331,16 @@ class _Requests:
                 remedy=nearest(missing[0], self.names),
             )
 
-    def sight(self, run: Run, base: str | None, *, direct: bool = False) -> Said:
-        """How `q` and `a` stand in the tables."""
+    def sight(self, run: Run, base: SourcePlan | None, *, direct: bool = False) -> Said:
+        """How `q` and `a` stand in the tables.
+
+        Args:
+            base: the stream whose rows the queries are, if they are rows.
+        """
         at = None if self.vectors is None else Frontiers(run, self.vectors, self._known_us())
-        return Said(at, self.as_occurred, base, direct)
+        if base is None:
+            return Said(at, self.as_occurred)
+        return Said(at, self.as_occurred, base.name.name, direct, base.id)
 
     def _known_us(self) -> NDArray[np.int64] | None:
         if self.known is None:

@@ -37,7 +37,7 @@ from penstock.plan.ir import (
     LookupPlan,
     RelationPlan,
 )
-from penstock.semantics.columns import EVENT_TIME, KNOWN_TIME, OFFSET, PARTITION
+from penstock.semantics.columns import EVENT_TIME, ID, KNOWN_TIME, OFFSET, PARTITION
 
 __all__ = [
     "NUMBER",
@@ -109,12 +109,14 @@ class Said:
         at: the position vectors, and how far everything is known at each; None: `a` are instants.
         log: the stream whose rows the requests are, for groups that include the asking row; None: they are no rows.
         direct: they are rows of the group's input already, with all its columns.
+        id: the column that holds the ids of their events, where the requests bring it.
     """
 
     at: Frontiers | None = None
     as_occurred: bool = False
     log: str | None = None
     direct: bool = False
+    id: str | None = None
 
     def counts_in(self, group: GroupPlan) -> bool:
         """Where the group's rows come from their stream, through joins and groups too."""
@@ -127,6 +129,8 @@ class Said:
                 readers = readers.append_column(name, readers.column(Q))
         if OFFSET not in readers.column_names:
             readers = readers.append_column(OFFSET, pa.array(np.full(readers.num_rows, UNKNOWN_US)))
+        if ID not in readers.column_names and self.id in readers.column_names:
+            readers = readers.append_column(ID, readers.column(self.id).cast(pa.string()))
         return readers
 
     def q(self, readers: pa.Table) -> NDArray[np.int64]:

@@ -101,10 +101,13 @@ def _whole(source: SourcePlan, batch: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def ask(online: Online, rng: random.Random) -> tuple[set[int | None], int]:
-    """One read of the view, of one key or many, and one of a group; the grades and the joined rows that it saw."""
+    """Reads of the views, for one key or many, and of a group; the grades and the joined rows that it saw."""
     n = rng.choice((1, TABLE_KEYS))
     requests = [{"a": rng.randrange(KEYS + 2), "w": rng.choice(("a", "ünï", "none", None)), "g": g} for g in range(n)]
     answers = online.view("v", requests)
+    ids = [rng.choice((None, f"e{rng.randrange(2_000)}")) for _ in range(n)]
+    money = Decimal(rng.randrange(100)) / 100
+    online.view("asking", [{"a": rng.randrange(KEYS), "m": money, "id": id} for id in ids])
     online.group("g", [rng.randrange(KEYS), None, 10**6])
     return set(answers.columns["grade"].to_pylist()), sum(answers.columns["hits.n_1min"].to_pylist())
 

@@ -30,10 +30,12 @@ def definitions() -> Plan:
     after = ps.stream("after", time="at", schema={"a": "int", "y": "int", "at": "instant"})
     joined = ev.join(after, on="a", within="50ms", grace="10ms", name="joined", hits=ps.count(), top=ps.max("y"))
     hits = joined.by("a").over("1min").features("hits", n=ps.count(), hits=ps.sum("hits"), top=ps.max("top"))
+    own = joined.where("hits >= 0").by("a").over("1min", ps.lifetime(), include_self=True).features(
+        "own", n=ps.count(), total=ps.sum("m"), hits=ps.sum("hits"))  # fmt: skip
     view = ps.view("v", ps.inputs(a="int?", w="text?", g="int"), g, near["n_lifetime"], tab["grade"], hits,
                    around=g["n_lifetime"].of(near["who_lifetime"], agg=ps.sum()),
                    share="g.n_2s / nullif(g.n_lifetime, 0)")  # fmt: skip
-    return plan(Definitions.of(view))
+    return plan(Definitions.of(view, ps.view("asking", ev["a"], own)))
 
 
 def main(log: str, state: str, memory: str) -> None:
