@@ -172,10 +172,12 @@ class Scheduler:
             if posted is not None:
                 batch.append(posted)
         at = self._core.state.next_wake_us()
-        if not batch and (at is None or at > self._clock.now_us()):
+        if at is not None and at <= self._clock.now_us():
+            batch.append(_Posted(Tick(), None))
+        if not batch:
             return False
         try:
-            self._pass(self._core, batch or [_Posted(Tick(), None)])
+            self._pass(self._core, batch)
         except ConflictError as error:
             self._core = None
             self._tries += 1

@@ -43,13 +43,12 @@ def lookup_outside(state: State) -> Lookup:
     return lookup
 
 
-def lookup_in_run(state: State, run: str, *, only_ended: bool = False, forgive: bool = False) -> Lookup:
+def lookup_in_run(state: State, run: str, *, forgive: bool = False) -> Lookup:
     """For edges of a run's nodes: nodes of the same run are seen as they are in this run.
 
     Args:
         state: the state.
         run: the run.
-        only_ended: leave unknown whatever may still change, but nodes of the run that have ended.
         forgive: see a failure that its node says to go on after as done.
     """
     graph, nodes, created_us = state.plan(run), state.nodes[run], state.runs[run].created_us
@@ -59,15 +58,13 @@ def lookup_in_run(state: State, run: str, *, only_ended: bool = False, forgive: 
         name = graph.local.get(subject)
         if name is not None and kind != "interval":
             row = nodes.get(name)
-            if row is None or (only_ended and row.state not in ENDED_NODE):
+            if row is None:
                 return None
             if kind == "status":
                 found = status_of(row)
                 forgiven = forgive and found == "failed" and graph.nodes[name].spec.on_failure == "continue"
                 return "done" if forgiven else found
             return msgspec.json.decode(row.facts).get(kind) if row.state in ENDED_NODE else None
-        if only_ended:
-            return None
         if kind in ("signal", "approved"):
             return _given(state.facts.get((subject, kind, run))) or _given(
                 state.facts.get((subject, kind, "")), created_us

@@ -134,7 +134,7 @@ class SetStream(msgspec.Struct, frozen=True, tag="set_stream"):
 
 
 class Tick(msgspec.Struct, frozen=True, tag="tick"):
-    """Time has passed."""
+    """Time has passed: whatever is due is looked at, after the messages that came before."""
 
 
 Request = (

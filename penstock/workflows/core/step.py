@@ -43,7 +43,6 @@ def step(core: Core, message: Message, now_us: int) -> Moves:
     turn = Turn(core, now_us)
     try:
         _take(turn, message)
-        _timers(turn)
         _settle(turn)
     except BaseException:
         core.broken = core.broken or bool(turn.changes)
@@ -113,7 +112,9 @@ def _take(turn: Turn, message: Message) -> None:
                 tasks.started(turn, task, message.worker)
         case Hello():
             _hello(turn, message)
-        case Progress() | Tick():
+        case Tick():
+            _timers(turn)
+        case Progress():
             pass
         case Report():
             streams.report(turn, message)

@@ -10,9 +10,11 @@ from penstock.workflows.core.assignment import assignment, task_of
 from penstock.workflows.core.graph import NodePlan
 from penstock.workflows.core.lookup import SWITCHED_OFF, lookup_in_run, scope_of
 from penstock.workflows.core.moves import ENDED_NODE, OUT
+from penstock.workflows.core.possible import can_come_true
 from penstock.workflows.core.turn import Turn, dumps, replace
 from penstock.workflows.core.watching import Owner, watch
 from penstock.workflows.messages import Acknowledged, Ended, Kill, Start, Started, TaskRef
+from penstock.workflows.spec.predicate import FactRef
 
 __all__ = ["arm", "await_edges", "dispatch", "end_node", "ended", "kill_node", "look_at_edge", "lose", "make_node"]
 __all__ += ["send_kill", "started"]
@@ -96,16 +98,16 @@ def _impossible(turn: Turn, run: str, node: str, number: int) -> bool:
     """Whether the nodes of the run that have ended decide that an edge will never be true."""
     state = turn.state
     edge = state.plan(run).nodes[node].edges[number]
-    nodes = state.nodes[run]
-    ended = [nodes[name].state in ENDED_NODE for name in edge.local]
-    if not any(ended):
+    local, nodes = state.plan(run).local, state.nodes[run]
+    if not any(nodes[name].state in ENDED_NODE for name in edge.local):
         return False
-    if all(ended) and not edge.outside and not edge.uses_now:
-        return True
-    lookup = lookup_in_run(state, run, only_ended=True, forgive=True)
-    plain = lookup_in_run(state, run, only_ended=True)
-    scopes = [scope_of(state, run, turn.now_us)] + ([scope_of(state, run, 1 << 62)] if edge.uses_now else [])
-    return all(edge.predicate.evaluate(see, scope) is False for scope in scopes for see in (lookup, plain))
+
+    def settled(ref: FactRef) -> bool:
+        name = local.get(ref.subject)
+        return name is not None and ref.kind != "interval" and nodes[name].state in ENDED_NODE
+
+    lookups = (lookup_in_run(state, run), lookup_in_run(state, run, forgive=True))
+    return not can_come_true(edge.predicate, settled, lookups, scope_of(state, run, turn.now_us))
 
 
 def _stop_waiting(turn: Turn, run: str, node: str) -> None:
@@ -248,13 +250,16 @@ def _failed(turn: Turn, row: NodeRow, outcome: str, error: str) -> None:
         return
     wait = min(float(retry.most), retry.wait * retry.factor ** (failures - 1))
     _leave(turn, row, outcome, error)
+    at = turn.now_us + int(wait)
+    now = at == turn.now_us
     after = replace(
-        row, state="retrying", failures=failures, error=error, worker="", epoch=row.epoch + 1,
-        retry_us=turn.now_us + int(wait),
+        row, state="ready" if now else "retrying", epoch=row.epoch + 1, failures=failures, error=error, worker="",
+        started_us=None, retry_us=at, ready_us=at if now else row.ready_us,
     )  # fmt: skip
     turn.put(row, after)
     arm(turn, after)
     turn.look(row.run, row.node)
+    turn.dispatch = True
 
 
 def lose(turn: Turn, row: NodeRow, reason: str) -> None:
