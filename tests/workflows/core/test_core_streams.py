@@ -131,7 +131,7 @@ def test_ten_thousand_that_wait_for_a_watermark_start_in_its_order() -> None:
         looked.extend(found)
         return found
 
-    world.core.watching.passed = count  # type: ignore[method-assign]
+    world.core.watching.passed = count  # type: ignore[method-assign,assignment]
     world.say(FactGiven("s", "watermark", 50))
     assert len(world.out) == 5 == len(looked), "only those that it concerns were looked at"
 
