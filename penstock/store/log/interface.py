@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NewType, Protocol, runtime_checkable
 
@@ -11,11 +11,15 @@ from penstock.errors import StoreError
 from penstock.names import Name
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
+    from numpy.typing import NDArray
 
 __all__ = [
     "Append",
     "AppendResult",
+    "Change",
+    "Changed",
     "ClockKind",
     "Confirmation",
     "DeadLetter",
@@ -232,6 +236,24 @@ class Erasure:
 
 
 @dataclass(frozen=True, slots=True)
+class Changed:
+    """What becomes of rows that are rewritten.
+
+    Attributes:
+        keep: which stay. differs: which of them have other values; both `(n_rows,)`.
+        values: the user's columns of all of them, as they are to be.
+    """
+
+    keep: NDArray[np.bool_]
+    differs: NDArray[np.bool_]
+    values: pa.RecordBatch
+
+
+Change = Callable[["pa.RecordBatch"], Changed | None]
+"""Decides about rows, system columns included; None leaves all as they are. It may be asked about them again."""
+
+
+@dataclass(frozen=True, slots=True)
 class TopicCounts:
     """What a topic has taken since it was created."""
 
@@ -314,16 +336,20 @@ class Topic(Protocol):
         """Notes that a table of the lake, in a version, holds every row below a position."""
         ...
 
-    def lake_table(self) -> str:
-        """The table of the lake that the topic's rows go to."""
-        ...
-
     def trim(self, keep: Retention | None = None) -> int:
         """Deletes confirmed rows that the retention, the topic's by default, no longer keeps; how many records."""
         ...
 
     def erase(self, key: Mapping[str, Any], *, reason: str, author: str) -> Erasure:
         """Takes every row whose columns equal `key` out of the topic, its id index and its dead letters."""
+        ...
+
+    def rewrite(self, change: Change) -> int:
+        """Changes rows of a derived topic where they stand, or takes them out; how many."""
+        ...
+
+    def lake_table(self) -> str:
+        """The table of the lake that the topic's rows go to."""
         ...
 
     def erasures(self) -> list[Erasure]:

@@ -37,14 +37,16 @@ from penstock.store.log.interface import Erasure
 if TYPE_CHECKING:
     from penstock.store.log.embedded.topic import EmbeddedTopic
 
-__all__ = ["audit", "erase"]
+__all__ = ["Progress", "audit", "erase", "records_from"]
 
 _STEP_BYTES: Final = 8 << 20
 _AUDIT: Final = struct.Struct(">IQ")
 
 
 @dataclass(slots=True)
-class _Progress:
+class Progress:
+    """How far a rewriting of a partition has come: the next offset, and how many rows went so far."""
+
     partition: int
     offset: int = 0
     rows: int = 0
@@ -127,9 +129,9 @@ def _typed(topic: EmbeddedTopic, key: Mapping[str, Any]) -> dict[str, pa.Scalar]
 def _erase_partition(topic: EmbeddedTopic, partition: int, values: Mapping[str, pa.Scalar]) -> int:
     """Erases matching rows and the earlier versions of their events, which would count again without them."""
     superseded = _superseded(topic, partition, values) if topic.config.corrected or topic.config.carried else {}
-    progress = _Progress(partition)
+    progress = Progress(partition)
 
-    def step(txn: lmdb.Transaction) -> _Progress:
+    def step(txn: lmdb.Transaction) -> Progress:
         return _step(txn, topic, progress, (values, superseded))
 
     while not progress.done:
@@ -140,17 +142,17 @@ def _erase_partition(topic: EmbeddedTopic, partition: int, values: Mapping[str, 
 def _superseded(topic: EmbeddedTopic, partition: int, values: Mapping[str, pa.Scalar]) -> dict[str, int]:
     """The ids of matching rows, each with the offset of its last one."""
     last: dict[str, int] = {}
-    progress = _Progress(partition)
+    progress = Progress(partition)
 
-    def step(txn: lmdb.Transaction) -> _Progress:
+    def step(txn: lmdb.Transaction) -> Progress:
         offset, follows = progress.offset, False
-        for header, _, rows, more in _records(txn, topic, progress):
+        for header, _, rows, more in records_from(txn, topic, progress):
             offset, follows = header.next_offset, more
             if ID in rows.schema.names:
                 match = pa.array(_matches(rows, values))
                 offsets = pa.array(log_offsets(header, rows)).filter(match)
                 last.update(zip(rows[ID].filter(match).to_pylist(), offsets.to_pylist(), strict=True))
-        return _Progress(partition, offset, done=not follows)
+        return Progress(partition, offset, done=not follows)
 
     while not progress.done:
         progress = topic.log.env.view(step)
@@ -158,8 +160,8 @@ def _superseded(topic: EmbeddedTopic, partition: int, values: Mapping[str, pa.Sc
     return last
 
 
-def _records(
-    txn: lmdb.Transaction, topic: EmbeddedTopic, at: _Progress
+def records_from(
+    txn: lmdb.Transaction, topic: EmbeddedTopic, at: Progress
 ) -> Iterator[tuple[Header, bytes, pa.RecordBatch, bool]]:
     """Records of a partition from an offset on, up to so many bytes, each with whether another follows."""
     prefix = partition_key(topic.spec.number, at.partition)
@@ -178,16 +180,16 @@ def _records(
 def _step(
     txn: lmdb.Transaction,
     topic: EmbeddedTopic,
-    at: _Progress,
+    at: Progress,
     wanted: tuple[Mapping[str, pa.Scalar], Mapping[str, int]],
-) -> _Progress:
+) -> Progress:
     """Rewrites records of one partition from an offset on, up to so many bytes."""
     values, superseded = wanted
     db, number = topic.log.env.db, topic.spec.number
     prefix = partition_key(number, at.partition)
     erased, offset, change, follows = at.rows, at.offset, 0, False
     gone: list[tuple[NDArray[np.uint64], NDArray[np.int64]]] = []
-    for header, data, rows, more in _records(txn, topic, at):
+    for header, data, rows, more in records_from(txn, topic, at):
         offset, follows = header.next_offset, more
         offsets = log_offsets(header, rows)
         match = _matches(rows, values)
@@ -208,7 +210,7 @@ def _step(
     if gone and topic.config.ids:
         hashes, places = (np.concatenate(part) for part in zip(*gone, strict=True))
         _forget(IdIndex(txn, db["ids"], number), hashes, (np.int64(at.partition) << 52) | places)
-    return _Progress(at.partition, offset, erased, done=not follows)
+    return Progress(at.partition, offset, erased, done=not follows)
 
 
 def _matches(rows: pa.RecordBatch, values: Mapping[str, pa.Scalar]) -> NDArray[np.bool_]:

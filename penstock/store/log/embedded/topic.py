@@ -29,10 +29,12 @@ from penstock.store.log.embedded.record import (
     stored_schema,
     with_system_columns,
 )
+from penstock.store.log.embedded.rewrite import rewrite
 from penstock.store.log.embedded.spec import Spec
 from penstock.store.log.interface import (
     Append,
     AppendResult,
+    Change,
     Confirmation,
     DeadLetter,
     Erasure,
@@ -335,6 +337,14 @@ class EmbeddedTopic:
             DataError: no such column, or the value is not of its type.
         """
         return erasure.erase(self, key, reason=reason, author=author)
+
+    def rewrite(self, change: Change) -> int:
+        """Changes rows of a derived topic where they stand, or takes them out; how many.
+
+        Raises:
+            StoreError: the topic is no derived one.
+        """
+        return rewrite(self, change)
 
     def erasures(self) -> list[Erasure]:
         """Every erasure in the topic, oldest first; the erased keys themselves are not kept."""
