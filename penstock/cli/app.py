@@ -9,7 +9,7 @@ from typing import Any, Final, NoReturn
 
 import typer
 
-from penstock.cli import dictionary, facts, features, ingest, lake, log, projects, run, up, workflow
+from penstock.cli import dictionary, erase, facts, features, ingest, lake, log, projects, run, up, workflow
 from penstock.cli.output import error_line
 from penstock.errors import DoorError, PenstockError
 
@@ -34,6 +34,7 @@ app.command("add")(projects.add)
 app.command("plan")(projects.plan)
 app.command("check")(projects.check)
 app.command("ingest")(ingest.ingest)
+app.command("erase")(erase.erase)
 app.command("up")(up.up)
 app.command("down")(up.down)
 app.add_typer(workflow.app, name="workflow")

@@ -228,6 +228,11 @@ class Deployment:
 
         return Online(self.plan, self.state / "live" / self._newest_job.read_text(), self.clock)
 
+    @property
+    def reads(self) -> Path:
+        """The folder of logged online reads."""
+        return self.state / "reads"
+
     def follower(self, name: str) -> Follower:
         """What keeps a topic up to date with a source that grows."""
         source = self.source(name)

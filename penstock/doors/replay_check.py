@@ -16,7 +16,7 @@ from penstock.errors import EngineError, nearest
 from penstock.plan.ir import GroupPlan, JoinPlan
 from penstock.semantics.columns import EVENT_TIME, KNOWN_TIME, OFFSET, OP, OP_DELETE, ORDINAL, PARTITION
 
-__all__ = ["Comparison", "replay_check"]
+__all__ = ["Comparison", "replay_check", "same"]
 
 _PLACE: Final = (EVENT_TIME, KNOWN_TIME, ORDINAL, PARTITION, OFFSET)
 _LISTED: Final = 20
@@ -77,7 +77,7 @@ def replay_check(deployment: Deployment, name: str) -> Comparison:
         found.rows += 1
         for column in columns:
             found.values += 1
-            if not _same(row[column], given[column]):
+            if not same(row[column], given[column]):
                 found.different += 1
                 if len(found.examples) < _LISTED:
                     where = {"event_time_us": place[0], "offset": place[-1]}
@@ -94,11 +94,12 @@ def _by_place(table: pa.Table, columns: list[str]) -> dict[tuple[int, ...], dict
     return {tuple(int(row[n] or 0) for n in _PLACE): row for row in rows}
 
 
-def _same(one: Any, other: Any) -> bool:
+def same(one: Any, other: Any) -> bool:
+    """Whether two values are equal: floats within 1e-9 of their size, all else exactly."""
     if isinstance(one, float) and isinstance(other, float):
         return math.isclose(one, other, rel_tol=1e-9, abs_tol=1e-9)
     if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(_same, one, other))
+        return len(one) == len(other) and all(map(same, one, other))
     if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(_same(one[k], other[k]) for k in one)
+        return one.keys() == other.keys() and all(same(one[k], other[k]) for k in one)
     return bool(one == other)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +17,10 @@ import pyarrow as pa
 from penstock.engine.online.answers import Answers
 from penstock.errors import StoreError
 
-__all__ = ["LoggedReads", "ReadLog", "logged_reads"]
+__all__ = ["ANSWER", "SUFFIX", "LoggedReads", "ReadLog", "locked", "logged_reads", "read_file", "read_table"]
 
-_SUFFIX = ".arrows"
-_REQUEST, _ANSWER = "request.", "answer."
+SUFFIX = ".arrows"
+_REQUEST, ANSWER = "request.", "answer."
 _ABOUT = b"penstock.read"
 _SYSTEM = pa.schema([("q_us", pa.int64()), ("known_us", pa.int64()), ("batch", pa.int64()), ("positions", pa.string())])
 
@@ -38,6 +40,7 @@ class ReadLog:
         self.directory, self.name, self.max_bytes = Path(directory), name, max_bytes
         self.directory.mkdir(parents=True, exist_ok=True)
         self._open: dict[str, tuple[pa.OSFile, pa.ipc.RecordBatchStreamWriter, pa.Schema]] = {}
+        self._files: dict[str, tuple[Path, int]] = {}
 
     def append(self, kind: str, name: str, requests: pa.RecordBatch, answers: Answers) -> None:
         """One call's requests and answers.
@@ -45,11 +48,15 @@ class ReadLog:
         Args:
             kind: "view" or "group".
         """
+        with locked(self.directory):
+            self._append(kind, name, requests, answers)
+
+    def _append(self, kind: str, name: str, requests: pa.RecordBatch, answers: Answers) -> None:
         batch = _batch(requests, answers)
         about = {"kind": kind, "name": name, "fingerprint": answers.fingerprint}
         key = f"{kind}-{name}"
         file, writer, schema = self._open.get(key) or self._begin(key, batch.schema, about)
-        if not batch.schema.equals(schema) or file.tell() > self.max_bytes:
+        if not batch.schema.equals(schema) or file.tell() > self.max_bytes or self._was_replaced(key):
             self._end(key)
             file, writer, schema = self._begin(key, batch.schema, about)
         writer.write_batch(batch)
@@ -63,16 +70,34 @@ class ReadLog:
     def _begin(
         self, key: str, schema: pa.Schema, about: Mapping[str, str]
     ) -> tuple[pa.OSFile, pa.ipc.RecordBatchStreamWriter, pa.Schema]:
-        number = len(list(self.directory.glob(f"{self.name}-{key}-*{_SUFFIX}"))) + 1
-        file = pa.OSFile(str(self.directory / f"{self.name}-{key}-{number:06d}{_SUFFIX}"), "wb")
+        former = [int(path.stem[-6:]) for path in self.directory.glob(f"{self.name}-{key}-*{SUFFIX}")]
+        path = self.directory / f"{self.name}-{key}-{max(former, default=0) + 1:06d}{SUFFIX}"
+        file = pa.OSFile(str(path), "wb")
+        self._files[key] = (path, path.stat().st_ino)
         writer = pa.ipc.new_stream(file, schema.with_metadata({_ABOUT: json.dumps(about).encode()}))
         self._open[key] = (file, writer, schema)
         return self._open[key]
+
+    def _was_replaced(self, key: str) -> bool:
+        """Whether an erasure has written the file anew or taken it away, so that what follows goes into another."""
+        path, number = self._files[key]
+        return not path.exists() or path.stat().st_ino != number
 
     def _end(self, key: str) -> None:
         file, writer, _ = self._open.pop(key)
         writer.close()
         file.close()
+
+
+@contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Holds the read logs of a directory, so that taking reads and erasing them do not meet."""
+    lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
 
 
 def _batch(requests: pa.RecordBatch, answers: Answers) -> pa.RecordBatch:
@@ -84,7 +109,7 @@ def _batch(requests: pa.RecordBatch, answers: Answers) -> pa.RecordBatch:
     fields = list(_SYSTEM)
     for prefix, names, values in (
         (_REQUEST, requests.schema.names, requests.columns),
-        (_ANSWER, list(answers.columns), list(answers.columns.values())),
+        (ANSWER, list(answers.columns), list(answers.columns.values())),
     ):
         for name, column in zip(names, values, strict=True):
             fields.append(pa.field(prefix + name, column.type))
@@ -117,13 +142,18 @@ def logged_reads(directory: Path | str) -> Iterator[LoggedReads]:
     Raises:
         StoreError: a file is none of a read log.
     """
-    for path in sorted(Path(directory).glob(f"*{_SUFFIX}")):
-        found = _read(path)
+    for path in sorted(Path(directory).glob(f"*{SUFFIX}")):
+        found = read_file(path)
         if found is not None:
             yield found
 
 
-def _read(path: Path) -> LoggedReads | None:
+def read_table(path: Path) -> pa.Table | None:
+    """A file of logged reads as it is, what it is about in its schema's metadata; None where it holds none.
+
+    Raises:
+        StoreError: it is none of a read log.
+    """
     batches: list[pa.RecordBatch] = []
     try:
         with pa.OSFile(str(path)) as file:
@@ -132,14 +162,24 @@ def _read(path: Path) -> LoggedReads | None:
             reader = pa.ipc.open_stream(file)
             with suppress(pa.ArrowInvalid, OSError):  # the process may have ended in the middle of the last record
                 batches.extend(reader)
-            about = json.loads((reader.schema.metadata or {})[_ABOUT])
+            json.loads((reader.schema.metadata or {})[_ABOUT])
     except (pa.ArrowInvalid, OSError, KeyError) as error:
         raise StoreError(
             "a file of logged reads", found=f"{error!r}", remedy="take it out of the directory", where=str(path)
         ) from error
-    if not batches:
+    return pa.Table.from_batches(batches, schema=reader.schema).combine_chunks() if batches else None
+
+
+def read_file(path: Path) -> LoggedReads | None:
+    """The reads of a file; None where it holds none.
+
+    Raises:
+        StoreError: it is none of a read log.
+    """
+    table = read_table(path)
+    if table is None:
         return None
-    table = pa.Table.from_batches(batches).combine_chunks()
+    about = json.loads(table.schema.metadata[_ABOUT])
     texts = table.column("positions").to_pylist()
     places = {text: _places(text) for text in set(texts)}
     return LoggedReads(
@@ -147,7 +187,7 @@ def _read(path: Path) -> LoggedReads | None:
         about["name"],
         about["fingerprint"],
         _with_prefix(table, _REQUEST),
-        _with_prefix(table, _ANSWER),
+        _with_prefix(table, ANSWER),
         table.column("q_us").to_numpy(),
         table.column("known_us").to_numpy(),
         [places[text] for text in texts],

@@ -16,7 +16,7 @@ from penstock.engine.history import History
 from penstock.engine.online.readlog import LoggedReads, logged_reads
 from penstock.plan.ir import GroupPlan, ViewPlan
 
-__all__ = ["FLOAT_BOUND", "Replayed", "replay_check"]
+__all__ = ["FLOAT_BOUND", "Replayed", "asked_again", "replay_check"]
 
 FLOAT_BOUND = 1e-9
 _Q, _A = "asked_at_us", "known_at_us"
@@ -60,11 +60,12 @@ def replay_check(history: History, reads: Path | str | Iterable[LoggedReads]) ->
         if plan is None or plan.fingerprint != logged.fingerprint:
             found.other_version += len(logged.q_us)
             continue
-        _compare(found, logged, _asked(history, plan, logged))
+        _compare(found, logged, asked_again(history, plan, logged))
     return found
 
 
-def _asked(history: History, plan: ViewPlan | GroupPlan, logged: LoggedReads) -> pa.Table:
+def asked_again(history: History, plan: ViewPlan | GroupPlan, logged: LoggedReads) -> pa.Table:
+    """What history says to logged reads, at their positions."""
     queries = logged.requests.append_column(_Q, pa.array(logged.q_us)).append_column(_A, pa.array(logged.known_us))
     ask = history.view if isinstance(plan, ViewPlan) else history.group
     return ask(plan, queries, q=_Q, a=list(logged.positions), known=_A).table()  # type: ignore[arg-type]

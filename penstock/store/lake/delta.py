@@ -18,12 +18,14 @@ from penstock.errors import DataError, StoreError, nearest
 from penstock.store.lake.additions import additions
 from penstock.store.lake.interface import LakeCommit, TableVersion
 from penstock.store.lake.shape import cast, fitted, literal, matching, quoted, same_columns, storable
+from penstock.store.log.interface import Change
 
 __all__ = ["DeltaLake"]
 
 _ATTEMPTS: Final = 50
 _COMMITTED: Final = "penstock_committed_us"
 _BATCH_ROWS: Final = 65_536
+_GONE: Final = "_gone"
 
 
 class DeltaLake:
@@ -333,7 +335,41 @@ class DeltaLake:
                     f"erase {n} rows of {table}", found=f"{left} left", remedy="erase again", where=self.url
                 )
         self.vacuum(table, 0)
+        self._forget_history(table)
         return n
+
+    def rewrite(self, table: str, change: Change, place: Sequence[str]) -> int:
+        """Gives rows other values, or takes them out, then deletes the files of all older versions; how many rows.
+
+        Args:
+            change: decides about rows.
+            place: columns that tell one row from another.
+        """
+        found: list[pa.RecordBatch] = []
+        for batch in self.read(table):
+            changed = change(batch)
+            if changed is None:
+                continue
+            for name in changed.values.schema.names:
+                at = batch.schema.get_field_index(name)
+                batch = batch.set_column(at, batch.schema.field(at), changed.values.column(name))  # noqa: PLW2901
+            touched = pa.array(~changed.keep | changed.differs)
+            batch = batch.append_column(_GONE, pa.array(~changed.keep))  # noqa: PLW2901
+            found.append(batch.filter(touched))
+        if found:
+            rows = pa.Table.from_batches(found)
+            on = " AND ".join(f"target.{quoted(name)} = source.{quoted(name)}" for name in place)
+            with _Explained(self.url, table):
+                handle = self._table(table)
+                merger = handle.merge(
+                    rows, on, source_alias="source", target_alias="target", commit_properties=self._commit({})
+                )
+                updates = {quoted(n): f"source.{quoted(n)}" for n in rows.column_names if n != _GONE}
+                merger.when_matched_delete(predicate=f"source.{_GONE}").when_matched_update(updates).execute()
+                self._sync(table, handle.version())
+        self.vacuum(table, 0)
+        self._forget_history(table)
+        return sum(batch.num_rows for batch in found)
 
     def compact(self, table: str) -> int:
         """Joins small files; how many files fewer."""
@@ -352,6 +388,28 @@ class DeltaLake:
                 hours, dry_run=False, enforce_retention_duration=False, commit_properties=self._commit({})
             )
         return len(gone)
+
+    def _forget_history(self, table: str) -> None:
+        """Deletes the log entries of all versions before the newest, which tell least and greatest values.
+
+        A checkpoint stands for them first, transactions of applications included.
+        """
+        import fsspec  # delta-rs only deletes entries that are a month old
+
+        with _Explained(self.url, table):
+            handle = self._table(table)
+            handle.create_checkpoint()
+            files, root = fsspec.core.url_to_fs(self._uri(table), **self.storage_options)
+            log = f"{root}/_delta_log"
+            if self.local is not None:
+                for path in (*files.glob(f"{log}/*.checkpoint*.parquet"), f"{log}/_last_checkpoint", log):
+                    _fsync(Path(path))
+            for path in files.glob(f"{log}/*.json"):
+                if int(Path(path).stem) < handle.version():
+                    files.rm(path)
+            for path in files.glob(f"{log}/*.checkpoint*.parquet"):
+                if int(Path(path).name.partition(".")[0]) < handle.version():
+                    files.rm(path)
 
     def sql(self, query: str, versions: Mapping[str, int] | None = None) -> pa.RecordBatchReader:
         """Streams the result of a DuckDB query over the tables, named as they are; it sees no other files.
