@@ -9,6 +9,7 @@ that the task bodies themselves wrote (the machine's monotonic clock, which all 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import json
 import os
@@ -67,7 +68,9 @@ class Deployment:
         """The state of a run."""
         try:
             return str(self.remote.get(f"runs/{run}")["state"])
-        except PenstockError:  # the server has been killed: it is asked again
+        except PenstockError:  # the server has been killed: the next one is asked, at its own address
+            with contextlib.suppress(PenstockError):
+                self.remote = Remote(self.folder)
             return ""
 
     def bodies(self, run: str) -> dict[str, Body]:
@@ -238,7 +241,6 @@ def recover(args: argparse.Namespace) -> dict[str, Any]:
             killed = time.monotonic_ns()
             os.kill(server, signal.SIGKILL)
             one.until(lambda i=i: one.state(f"r{i}") == "done", step_s=0.1)
-            one.remote = Remote(one.folder)
             bodies = one.bodies(f"r{i}")
             after = sorted(begin for begin, _ in bodies.values() if begin > killed + 50_000_000)
             found.append((after[0] - killed) / 1e9 if after else 0.0)
