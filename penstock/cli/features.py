@@ -94,6 +94,7 @@ def get(
     at: At = None,
     known: Known = None,
     limit: Annotated[int, typer.Option(help="Rows shown on a terminal; --json gives all.", min=1)] = 50,
+    log: Annotated[bool, typer.Option("--log", help="Keep what live state says, for `replay-check`.")] = False,
     project: Project = Path(),
     as_json: AsJson = False,
 ) -> None:
@@ -109,8 +110,14 @@ def get(
         _known_name(opened.plan, what)
         values = _values(opened, what, keys or [])
         if at is None and known is None and keys and opened.is_live:
-            _show_now(output, opened.now(what, **values))
+            _show_now(output, opened.now(what, logged=log, **values))
             return
+        if log:
+            raise DoorError(
+                "reads of live state are logged",
+                found="an answer of history",
+                remedy="leave out --log, or --at, and start `penstock features live`",
+            )
         instant = at if at is not None else instant_text(opened.now_us())
         assert instant is not None
         found = opened.features(what, at=instant, known=known, **values)
@@ -275,8 +282,10 @@ def replay_check(
     project: Project = Path(),
     as_json: AsJson = False,
 ) -> None:
-    """Compare what live put out with what history computes; exit code 1 when a value differs."""
+    """Compare what live put out, and what was read online with --log, with what history says; exit code 1 when a value
+    differs."""
     from penstock.doors.deployment import Deployment
+    from penstock.doors.replay_check import check_reads
     from penstock.doors.replay_check import replay_check as compare
     from penstock.plan.ir import SourcePlan
 
@@ -285,17 +294,25 @@ def replay_check(
         topics = set(deployment.log.topics()) if deployment.has_log else set()
         derived = {n: r for n, r in deployment.plan.relations.items() if not isinstance(r, SourcePlan)}
         asked = names or [n for n, r in derived.items() if str(r.name) in topics]  # type: ignore[union-attr]
-        if not asked:
+        reads = None if names else check_reads(deployment)
+        if not asked and reads is None:
             raise DoorError(
-                "something was put out live", found="nothing", remedy="penstock features live --emit GROUP --once"
+                "something was put out live, or read online",
+                found="nothing",
+                remedy="penstock features live --emit GROUP --once, or penstock features get GROUP KEY=... --log",
             )
         found = [compare(deployment, name) for name in asked]
     columns = ("name", "rows", "values", "missing", "extra", "different")
-    output.rows([{c: getattr(f, c) for c in columns} for f in found], columns)
+    if found:
+        output.rows([{c: getattr(f, c) for c in columns} for f in found], columns)
     for comparison in found:
         for example in comparison.examples:
             output.stream([{"name": comparison.name} | example])
-    if not all(f.ok for f in found):
+    if reads is not None:
+        kept = ("reads", "values", "different", "other_version")
+        output.rows([{c: getattr(reads, c) for c in kept}], kept, "logged reads")
+        output.stream({"different": words} for words in reads.examples)
+    if not all(f.ok for f in found) or (reads is not None and reads.different):
         raise typer.Exit(1)
 
 

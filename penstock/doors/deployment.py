@@ -23,7 +23,7 @@ from penstock.store.log import Log, Topic
 
 if TYPE_CHECKING:
     from penstock.engine.live.job import LiveJob
-    from penstock.engine.online import Online
+    from penstock.engine.online import Online, ReadLog
     from penstock.store.lake import Lake
 
 __all__ = ["STATE_FOLDER", "Deployment"]
@@ -216,8 +216,11 @@ class Deployment:
         """Whether a live job was ever started."""
         return self._newest_job.exists()
 
-    def online(self) -> Online | None:
+    def online(self, reads: ReadLog | None = None) -> Online | None:
         """Reads of the state of the live job that was started last; None where none ever was.
+
+        Args:
+            reads: takes every read, in the folder `reads` if `penstock features replay-check` shall find it.
 
         Raises:
             StoreError: its state is of a newer format, or is gone.
@@ -226,7 +229,7 @@ class Deployment:
             return None
         from penstock.engine.online import Online  # the kernel is loaded by those that read it
 
-        return Online(self.plan, self.state / "live" / self._newest_job.read_text(), self.clock)
+        return Online(self.plan, self.state / "live" / self._newest_job.read_text(), self.clock, reads=reads)
 
     @property
     def reads(self) -> Path:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
 from html import escape
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pyarrow as pa
 
@@ -28,6 +29,9 @@ from penstock.plan.expr.types import Type
 from penstock.plan.ir import GroupPlan, ViewPlan
 from penstock.plan.nodes import kind_of, named_nodes
 from penstock.plan.scope import shown_type
+
+if TYPE_CHECKING:
+    from penstock.engine.online import ReadLog
 
 __all__ = ["Project", "open_project", "read_instant_us", "read_values"]
 
@@ -126,11 +130,12 @@ class Project:
         title = f"{plan.name.name}" + (f" at {_shown_instant(at)}" if at is not None else "")
         return Frame(title, make, types=types, lineage=lineage)
 
-    def now(self, what: str | Definition, **keys: Any) -> Frame:
+    def now(self, what: str | Definition, *, logged: bool = False, **keys: Any) -> Frame:
         """Features at this instant, read from the state of a live job; each value with its status.
 
         Args:
             what: a group or a view.
+            logged: keep the read, so that `penstock features replay-check` asks history the same; writes a small file.
             keys: the key, or the view's inputs, by name.
 
         Raises:
@@ -138,7 +143,8 @@ class Project:
         """
         plan, _ = self._asked(what)
         _request(plan, keys)  # what does not fit is told by its name
-        online = self._deployment.online()
+        reads = _new_read_log(self._deployment) if logged else None
+        online = self._deployment.online(reads)
         if online is None:
             raise EngineError(
                 f"a live job keeps {plan.name.name}",
@@ -153,6 +159,8 @@ class Project:
             table = found.table(statuses=True)
         finally:
             online.close()
+            if reads is not None:
+                reads.close()
         types = {c.name: shown_type(c) for c in plan.outputs.columns}
         title = (
             f"{plan.name.name} at {instant_text(found.q_us)}, knowing what came until {instant_text(found.known_us)}"
@@ -336,6 +344,13 @@ def _kinds(plan: GroupPlan | ViewPlan | None) -> dict[str, Type]:
         case ViewPlan():
             return {c.name: c.type for c in plan.inputs.columns}
     return {}
+
+
+def _new_read_log(deployment: Deployment) -> ReadLog:
+    """A read log of this process alone."""
+    from penstock.engine.online import ReadLog  # the kernel is loaded by those that read it
+
+    return ReadLog(deployment.reads, name=uuid.uuid4().hex[:12])
 
 
 def _shown_instant(instant: Instant) -> str:

@@ -12,11 +12,13 @@ import pyarrow.compute as pc
 from penstock.doors.deployment import Deployment
 from penstock.doors.rows import resolver_for
 from penstock.engine.history import History, LogRows
+from penstock.engine.online import Replayed
+from penstock.engine.online import replay_check as check_logged
 from penstock.errors import EngineError, nearest
 from penstock.plan.ir import GroupPlan, JoinPlan
 from penstock.semantics.columns import EVENT_TIME, KNOWN_TIME, OFFSET, OP, OP_DELETE, ORDINAL, PARTITION
 
-__all__ = ["Comparison", "replay_check", "same"]
+__all__ = ["Comparison", "check_reads", "replay_check", "same"]
 
 _PLACE: Final = (EVENT_TIME, KNOWN_TIME, ORDINAL, PARTITION, OFFSET)
 _LISTED: Final = 20
@@ -84,6 +86,14 @@ def replay_check(deployment: Deployment, name: str) -> Comparison:
                     found.examples.append(where | {"column": column, "live": given[column], "history": row[column]})
     found.extra = len(live)
     return found
+
+
+def check_reads(deployment: Deployment) -> Replayed | None:
+    """Compares all logged online reads with what history says at their positions; None where none were logged."""
+    if not deployment.reads.exists():
+        return None
+    history = History(deployment.plan, resolver_for(deployment), clock=deployment.clock)
+    return check_logged(history, deployment.reads)
 
 
 def _by_place(table: pa.Table, columns: list[str]) -> dict[tuple[int, ...], dict[str, Any]]:

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from penstock.testing.faults import build_recorder, recorded_environment
@@ -311,3 +312,24 @@ def test_plan_shows_workflows_and_refuses_what_cannot_run(tmp_path: Path) -> Non
     found = penstock("plan", cwd=tmp_path, code=1)
     assert "did you mean greet" in found.stderr
     assert "definitions.py:7" in found.stderr
+
+
+def test_logged_reads_are_checked_and_a_difference_is_told(project: Path) -> None:
+    with (project / "definitions.py").open("a") as file:
+        file.write("import penstock as ps\ng = clicks.by('user_id').over('1h').features('g', n=ps.count())\n")
+    penstock("log", "load", cwd=project)
+    assert "are logged" in penstock("features", "get", "g", "user_id=3", "--log", cwd=project, code=1).stderr
+    penstock("features", "live", "--once", cwd=project)
+    for user in (3, 4, 99):
+        penstock("features", "get", "g", f"user_id={user}", "--log", cwd=project)
+    (found,) = lines(penstock("features", "replay-check", "--json", cwd=project))
+    assert found == {"reads": 3, "values": 3, "different": 0, "other_version": 0}
+    for path in (project / ".penstock" / "reads").glob("*.arrows"):  # as if live had counted one more
+        with pa.ipc.open_stream(path.read_bytes()) as reader:
+            table = reader.read_all()
+        n = table.schema.get_field_index("answer.n_1h")
+        table = table.set_column(n, table.schema.field(n), pa.array([1 + table.column(n)[0].as_py()]))
+        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
+            writer.write_table(table)
+    told = lines(penstock("features", "replay-check", "--json", cwd=project, code=1))
+    assert told[0]["different"] == 3 and "history says" in told[1]["different"]
