@@ -1,9 +1,10 @@
 """A layout lowered to a flat program: which slots to keep, which masks and merged fields, which windows and outputs.
 
-The array starts with [magic, version, include_self, slots, masks, fields, windows, outputs] (the last five are counts),
-then per slot (kind, bytes), per field (op, slot, mask, half life), per window (kind, width, hop, offset, closed, n) and
-per output (op, window, a, b, c, d, slot, bytes, kind, power of ten). Masks are not in the array: bit j of a row's mask
-bytes says whether the row counts under `masks[j]`. `kernel/program.h` names the codes.
+The array starts with [magic, version, include_self, slots, masks, fields, windows, outputs, keeps, prefix] (from slots
+to keeps they are counts), then per slot (kind, bytes), per field (op, slot, mask, half life), per window (kind, width,
+hop, offset, closed, n), per output (op, window, a, b, c, d, slot, bytes, kind, power of ten) and per keep (op, slot,
+mask, n): which rows stay when others fold, see `folding`. Masks are not in the array: bit j of a row's mask bytes says
+whether the row counts under `masks[j]`. `kernel/program.h` names the codes.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from penstock.algebra.folding import Keep
 from penstock.algebra.layout import Layout, Measure, Op, Output, SlotKind, WindowKind
 
 __all__ = ["ALL", "Kind", "Mask", "Program", "compile_program", "is_stored", "slow_outputs"]
@@ -142,6 +144,9 @@ class _Compiler:
         kind, power = options.get("kind", Kind.FLOAT), options.get("power", 0)
         self.outputs.append((int(op), window, a, b, c, d, slot, size, kind, power))
 
+    def keep(self, keep: Keep) -> tuple[int, ...]:
+        return (int(keep.op), ALL if keep.slot is None else keep.slot, self.mask(keep.valid, keep.where), keep.n)
+
     def output(self, output: Output, window: int) -> None:
         m = self.layout.measures[output.measure]
         mask = self.mask(m.slot, m.where)
@@ -206,6 +211,8 @@ def compile_program(
     outputs: Sequence[int] | None = None,
     fields: bool = True,
     mask: Mask | None = None,
+    keeps: Sequence[Keep] = (),
+    prefix: bool = False,
 ) -> Program:
     """The program of a layout's fast outputs; slots and their indices stay the layout's.
 
@@ -215,6 +222,7 @@ def compile_program(
             are kept, so that their rows can be asked for.
         fields: False leaves out fields and outputs: windows only, to ask for rows.
         mask: a mask to keep besides those that the outputs need.
+        keeps: which rows stay when old rows fold. prefix: whether those that fold are merged; else they are forgotten.
     """
     slow = set(slow_outputs(layout))
     chosen = range(len(layout.outputs)) if outputs is None else outputs
@@ -226,9 +234,10 @@ def compile_program(
         compiler.masks[mask] = 0
     for i in fast:
         compiler.output(layout.outputs[i], windows.index(layout.outputs[i].window))
+    staying = [compiler.keep(keep) for keep in keeps]
     slot_sizes = tuple(_slot_bytes(layout, i) if fields else 0 for i in range(len(layout.slots)))
-    header = [MAGIC, 1, int(layout.include_self), len(layout.slots), len(compiler.masks), len(compiler.fields)]
-    code = [*header, len(windows), len(fast)]
+    header = [MAGIC, 2, int(layout.include_self), len(layout.slots), len(compiler.masks), len(compiler.fields)]
+    code = [*header, len(windows), len(fast), len(staying), int(prefix)]
     for i, size in enumerate(slot_sizes):
         code += [kind_of(layout, i), size]
     for key in compiler.fields:
@@ -236,7 +245,7 @@ def compile_program(
     for index in windows:
         w = layout.windows[index]
         code += [_WINDOW_KINDS[w.kind], w.width_us, w.hop_us, w.offset_us, _CLOSED[w.closed], w.n]
-    for row in compiler.outputs:
+    for row in (*compiler.outputs, *staying):
         code += row
     return Program(
         layout=layout,

@@ -10,6 +10,7 @@ from penstock.define.values import format_duration
 from penstock.errors import Location
 from penstock.plan.expr.types import Column, Schema
 from penstock.plan.ir import GroupPlan, JoinPlan, Plan, SourcePlan, ViewPlan
+from penstock.plan.keeping import kept_text
 from penstock.plan.nodes import Named, inputs_of, kind_of, named_nodes, parts_of, reads_of
 from penstock.plan.scope import shown_type
 
@@ -179,16 +180,4 @@ def state_text(group: GroupPlan) -> str:
     """For how long a group's state holds rows, and their size."""
     widths = {SlotKind.BOOL: 1, SlotKind.DECIMAL: 16}
     row_bytes = 24 + sum(widths.get(slot.kind, 8) for slot in group.layout.slots)
-    spans = [_span_us(window) for window in group.layout.windows]
-    kept = "for ever" if None in spans else f"{format_duration(max(s for s in spans if s is not None))}"
-    return f"rows, kept {kept}; about {row_bytes} B a row"
-
-
-def _span_us(window: Window) -> int | None:
-    match window.kind:
-        case WindowKind.TIME:
-            return max(0, window.width_us + window.hop_us + window.offset_us)
-        case WindowKind.CALENDAR:
-            days = {"day": 1, "week": 7, "month": 31, "year": 366}[window.unit]
-            return (days * 86_400 + 3_600) * 1_000_000 + max(0, window.offset_us)
-    return None
+    return f"rows, {kept_text(group)}; about {row_bytes} B a row"

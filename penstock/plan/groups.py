@@ -14,6 +14,7 @@ from penstock.plan.expr.types import Column, Schema, Type
 from penstock.plan.expr.zones import check_zone
 from penstock.plan.hops import default_hop_us, may_look_ahead
 from penstock.plan.ir import GroupPlan, RelationPlan
+from penstock.plan.keeping import kept_for_ever
 from penstock.plan.lowering import Lowering, Measured
 from penstock.plan.scope import Scope, behind, key_column, not_negative, sealed
 
@@ -63,7 +64,7 @@ def plan_group(scope: Scope, group: Group, source: RelationPlan) -> GroupPlan:
         f"{group.name}.{column}": tuple(sorted({*key_lineage, *behind(source.lineage, read)}))
         for column, read in lineage.items()
     }
-    return GroupPlan(
+    made = GroupPlan(
         name=scope.name(group.name, group.version),
         input=source,
         entities=tuple(entity.name for entity in group.entities),
@@ -80,6 +81,9 @@ def plan_group(scope: Scope, group: Group, source: RelationPlan) -> GroupPlan:
         lineage={**source.lineage, **own},
         fingerprint=sealed("group", parts, source.fingerprint),
     )
+    if reason := kept_for_ever(made):
+        scope.warnings.append((group.name, f"live state keeps every row: {reason}"))
+    return made
 
 
 def _keys(

@@ -22,6 +22,7 @@ from penstock.plan.ir import (
     Reducer,
     RelationPlan,
 )
+from penstock.plan.keeping import versions_kept
 from penstock.plan.order import refuse_order
 from penstock.plan.results import fold_type
 from penstock.plan.scope import Scope, behind, column_of, key_column, sealed
@@ -223,6 +224,8 @@ def _plan_enriched(scope: Scope, enriched: Enriched) -> EnrichPlan:
     source = plan_relation(scope, enriched.input)
     what = f"{enriched.name} >> {enriched.lookup.source.name}"
     lookup = plan_lookup(scope, enriched.lookup, source.schema, source.lineage, what=what)
+    if isinstance(lookup.source, AsOfPlan):
+        scope.warnings.append((source_of(source).name.name, versions_kept(lookup.source)))
     _check_new(source.schema, list(lookup.outputs), what, enriched.at)
     return EnrichPlan(
         source,

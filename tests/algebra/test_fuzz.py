@@ -14,7 +14,9 @@ pytestmark = pytest.mark.skipif(shutil.which(compiler()[0]) is None, reason="no 
 @pytest.fixture(scope="module")
 def fuzzer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     target = tmp_path_factory.mktemp("fuzz") / "series_fuzz"
-    kernel = [str(SOURCES / f"{name}.c") for name in ("program", "fold", "series", "distinct", "finish", "query")]
+    kernel = [
+        str(SOURCES / f"{name}.c") for name in ("program", "fold", "series", "distinct", "finish", "query", "prefix")
+    ]
     flags = ["-std=c11", "-O1", "-g", "-ffp-contract=off", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
     subprocess.run(
         [*compiler(), *flags, str(SOURCES / "fuzz" / "series_fuzz.c"), *kernel, "-lm", "-o", str(target)], check=True

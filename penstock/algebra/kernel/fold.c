@@ -31,8 +31,8 @@ static void fold_count(const ps_series *s, const ps_field *f, const ps_span *spa
             else
                 for (int32_t i = span->b; i < span->e; i++) sum += ps_bit(r, i, f->mask);
         } else {
-            NODES(uint32_t, node);
-            for (int32_t i = span->b; i < span->e; i++) sum += node[i];
+            NODES(uint64_t, node);
+            for (int32_t i = span->b; i < span->e; i++) sum += (int64_t)node[i];
         }
     }
     acc->i += sum;
@@ -217,6 +217,12 @@ static void fold_first(const ps_series *s, const ps_field *f, const ps_span *spa
 
 /* ---- decay ---- */
 
+int64_t ps_prefix_ref(const ps_field *f, int64_t t) {
+    int64_t half_life = (int64_t)f->half_life, rest = t % half_life, out;
+    if (rest < 0) rest += half_life;
+    return !rest || __builtin_add_overflow(t, half_life - rest, &out) ? t : out;
+}
+
 INLINE double weight(const ps_field *f, int64_t ref, int64_t t) { return exp2(((double)t - (double)ref) / f->half_life); }
 
 #define DECAY(name, type, value)                                                                                   \
@@ -229,6 +235,9 @@ INLINE double weight(const ps_field *f, int64_t ref, int64_t t) { return exp2(((
                 const type *x = (const type *)(const void *)(f->slot < 0 ? NULL : r->slot[f->slot]);                \
                 UNUSED(x);                                                                                          \
                 for (int32_t i = span->b; i < span->e; i++) IF_COUNTED(i) sum += value * weight(f, ref, r->t[i]);   \
+            } else if (span->level == PS_PREFIX) {                                                                  \
+                NODES(double, node);                                                                                \
+                if (node[0] != 0) sum += node[0] * weight(f, ref, ps_prefix_ref(f, *ps_prefix_t(s)));               \
             } else {                                                                                                \
                 NODES(double, node);                                                                                \
                 int32_t shift = PS_FAN_BITS * span->level;                                                          \
@@ -307,7 +316,7 @@ void ps_acc_store(const ps_series *s, const ps_field *f, int32_t level, int64_t 
     double *numbers = (double *)(void *)node;
     int64_t m = s->m[level];
     switch (f->op) {
-        case PS_COUNT: ((uint32_t *)(void *)node)[at] = (uint32_t)acc->i; break;
+        case PS_COUNT: ((uint64_t *)(void *)node)[at] = (uint64_t)acc->i; break;
         case PS_FIRST:
         case PS_LAST: ((int32_t *)(void *)node)[at] = acc->i < 0 ? -1 : (int32_t)(acc->i / 2); break;
         case PS_DECAY:

@@ -50,6 +50,13 @@ static inline int64_t *ps_node_kt(const ps_series *s, int32_t level) { return ps
 /* Rows of a node that are not retired; only when s->kt. */
 static inline int64_t *ps_alive(const ps_series *s, int32_t level) { return ps_min_kf(s, level) + 3 * s->m[level]; }
 
+/* Of the prefix: how many rows it stands for, and the greatest t among them. */
+static inline int64_t *ps_prefix_rows(const ps_series *s) { return (int64_t *)(void *)(s->nodes + s->off[PS_PREFIX]); }
+static inline int64_t *ps_prefix_t(const ps_series *s) { return ps_prefix_rows(s) + 1; }
+/* The instant that a decayed sum of the prefix is decayed to: a multiple of the half life, so that moving it costs no
+ * precision. */
+int64_t ps_prefix_ref(const ps_field *f, int64_t t);
+
 static inline int ps_bit(const ps_series *s, int64_t row, int32_t mask) {
     return s->mask[row * s->p->mask_bytes + (mask >> 3)] >> (mask & 7) & 1;
 }

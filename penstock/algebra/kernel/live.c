@@ -32,6 +32,7 @@ void ps_live_delete(ps_live *g) {
     if (!g) return;
     if (g->scratch) ps_scratch_free(g->scratch);
     free(g->copy);
+    free(g->marks);
     free(g);
 }
 
@@ -99,9 +100,32 @@ static void touch_rows(ps_live *g, const lv_record *r, const ps_series *s, int64
     }
 }
 
-/* Moves a series into a block for at least `rows` rows, leaving forgotten and settled ones behind. */
-static int move_block(ps_live *g, ps_off off, ps_series *s, int64_t rows, int32_t flags, int64_t settled) {
+/* What may leave a series now: marks in g->marks of the first n rows. */
+typedef struct {
+    int64_t n, leaving;
+} lv_leaving;
+
+/* Marks the rows that may be folded or forgotten, where it pays. Returns 0 or -1 (no memory). */
+static int mark_leaving(ps_live *g, const ps_series *s, const ps_horizon *h, lv_leaving *out) {
+    *out = (lv_leaving){0, 0};
+    if (h->fold_t == INT64_MIN || s->n == s->head || s->t[s->head] >= h->fold_t) return 0;
+    uint64_t rows = (uint64_t)(s->n - s->head);
+    if (rows > g->marks_room) {
+        free(g->marks);
+        g->marks = malloc(rows * 2);
+        g->marks_room = g->marks ? rows * 2 : 0;
+        if (!g->marks) return -1;
+    }
+    out->leaving = ps_prefix_marks(s, h, g->marks, &out->n);
+    if (out->leaving < 0) return -1;
+    if (!ps_prefix_pays(s, out->leaving)) *out = (lv_leaving){0, 0};
+    return 0;
+}
+
+/* Moves a series into a block for at least `rows` rows, leaving forgotten, folded and settled ones behind. */
+static int move_block(ps_live *g, ps_off off, ps_series *s, int64_t rows, int32_t flags, int64_t settled, lv_leaving leaving) {
     lv_record *r = record_of(g, off);
+    if (leaving.leaving && g->p->prefix) flags |= PS_HAS_PREFIX;
     uint64_t old_bytes = r->block ? ps_block_bytes(g->p, r->state.cap, r->state.flags) : 0;
     int64_t cap = rows;
     uint64_t room = ps_arena_block(ps_block_bytes(g->p, cap, flags));
@@ -116,9 +140,11 @@ static int move_block(ps_live *g, ps_off off, ps_series *s, int64_t rows, int32_
     ps_block_bind(&to, g->p, ps_at(g->a, block), &state);
     if (old_bytes) {
         int64_t before = s->n - s->head;
-        if (ps_series_copy(s, &to)) return -1;
+        if (ps_series_copy(s, &to, g->marks, leaving.n)) return -1;
+        if (to.prefixed) ps_prefix_fold(s, &to, g->marks, leaving.n);
         ps_touch(g->a, g->root, sizeof(uint64_t) * 8);
         lv_root_of(g)->counts.n_rows -= (uint64_t)(before - (to.n - to.head));
+        lv_root_of(g)->counts.dropped += (uint64_t)leaving.leaving;
         ps_arena_free(g->a, r->block, old_bytes);
     }
     r->block = block;
@@ -133,10 +159,13 @@ static int make_room(ps_live *g, ps_off off, ps_series *s, int64_t more, int kt,
     if (r->block) bind(g, r, s);
     int32_t flags = (r->block ? r->state.flags : g->ordered ? PS_HAS_ORD : 0) | (kt ? PS_HAS_KT : 0);
     if (r->block && flags == r->state.flags && s->n + more <= s->cap) return 0;
-    if (r->block) lv_drop(g, s, rows->cutoff);
-    int64_t need = (r->block ? s->n - s->head : 0) + more;
-    if (r->block && flags == r->state.flags && s->n + more <= s->cap) return 0;
-    return move_block(g, off, s, need + (need >= 4 ? need / 2 : 0), flags, rows->settled);
+    lv_leaving leaving = {0, 0};
+    if (r->block) {
+        lv_drop(g, s, rows->horizon.cutoff);
+        if (mark_leaving(g, s, &rows->horizon, &leaving)) return -1;
+    }
+    int64_t need = (r->block ? s->n - s->head - leaving.leaving : 0) + more;
+    return move_block(g, off, s, need + (need >= 4 ? need / 2 : 0), flags, rows->horizon.settled, leaving);
 }
 
 void lv_drop(ps_live *g, ps_series *s, int64_t cutoff) {
@@ -181,7 +210,7 @@ static int64_t resolve(ps_live *g, const ps_live_rows *rows, int64_t *kt, lv_end
         if (!at) return -1;
         lv_version *v = (lv_version *)ps_at(g->a, at);
         int same = !created && (rows->corrected_us < 0 || v->k >= rows->k[i] - rows->corrected_us);
-        if (same && v->record && v->t >= rows->cutoff) { /* else its row, or its record, is forgotten */
+        if (same && v->record && v->t >= rows->horizon.cutoff) { /* else its row, or its record, is forgotten */
             int64_t end = g->ordered ? rows->k[i] : rows->rank[i];
             if (v->rank >= rows->rank[0]) kt[rank_index(rows, v->rank)] = end;
             else if (g->ordered) ends[n_ends++] = (lv_end){v->record, v->t, v->k, v->rank, end};
@@ -308,39 +337,59 @@ int ps_live_apply(ps_live *g, const ps_live_rows *rows) {
 
 /* ---- forgetting ---- */
 
-int ps_live_sweep(ps_live *g, int32_t from, int32_t shards, int64_t cutoff, int64_t settled) {
+/* Forgets and folds rows of one key. Returns 0 or -1 (no memory). */
+static int sweep_key(ps_live *g, ps_off off, const ps_horizon *h) {
+    lv_record *r = record_of(g, off);
+    ps_series s;
+    bind(g, r, &s);
+    int64_t live = s.n - ps_series_lower(&s, h->cutoff);
+    lv_leaving leaving;
+    if (mark_leaving(g, &s, h, &leaving)) return -1;
+    int folds = leaving.leaving * 4 >= live && leaving.leaving;
+    if (!folds && live == s.n - s.head) return 0;
+    open_record(g, off);
+    lv_drop(g, &s, h->cutoff);
+    ps_block_state(&s, &r->state);
+    live -= folds ? leaving.leaving : 0;
+    int failed = (folds || (live < s.cap / 4 && s.cap > 8)) &&
+                 move_block(g, off, &s, live + live / 2 + 1, r->state.flags, h->settled, folds ? leaving : (lv_leaving){0, 0});
+    close_record(g, off);
+    return failed ? -1 : 0;
+}
+
+/* Removes a key that has no rows any more. */
+static void remove_key(ps_live *g, uint32_t shard, uint64_t at, ps_off off, const ps_horizon *h) {
+    lv_record *r = record_of(g, off);
+    if (r->block) {
+        ps_series s;
+        bind(g, r, &s);
+        lv_drop(g, &s, h->cutoff);
+        ps_arena_free(g->a, r->block, ps_block_bytes(g->p, r->state.cap, r->state.flags));
+    }
+    open_record(g, off);
+    r->hash = 0; /* a reader that still holds it sees that it is gone */
+    close_record(g, off);
+    lv_remove_key(g, shard, at);
+    ps_arena_free(g->a, off, sizeof(lv_record) + r->key_bytes);
+}
+
+int ps_live_sweep(ps_live *g, int32_t from, int32_t shards, const ps_horizon *h) {
     for (int32_t shard = from; shard < from + shards && shard < PS_SHARDS; shard++) {
         lv_table *table = &lv_root_of(g)->keys[shard];
         for (uint64_t i = 0; table->off && i < 1ULL << table->log2; i++) {
             ps_off off = ((lv_entry *)ps_at(g->a, table->off))[i].record;
             if (!off) continue;
-            lv_record *r = record_of(g, off);
+            const lv_record *r = record_of(g, off);
             ps_series s;
             if (r->block) bind(g, r, &s);
-            int64_t head = r->block ? ps_series_lower(&s, cutoff) : 0;
-            if (r->block && head < r->state.n) {
-                if (head == r->state.head) continue;
-                open_record(g, off);
-                lv_drop(g, &s, cutoff);
-                ps_block_state(&s, &r->state);
-                int64_t live = s.n - s.head;
-                int failed = live < s.cap / 4 && s.cap > 8 && move_block(g, off, &s, live + live / 2 + 1, r->state.flags, settled);
-                close_record(g, off);
-                if (failed) return -1;
+            if (r->block && (s.prefixed || ps_series_lower(&s, h->cutoff) < s.n)) {
+                if (sweep_key(g, off, h)) return -1;
                 continue;
             }
-            if (r->block) {
-                lv_drop(g, &s, cutoff);
-                ps_arena_free(g->a, r->block, ps_block_bytes(g->p, r->state.cap, r->state.flags));
-            }
-            open_record(g, off);
-            r->hash = 0; /* a reader that still holds it sees that it is gone */
-            close_record(g, off);
-            lv_remove_key(g, (uint32_t)shard, i);
-            ps_arena_free(g->a, off, sizeof(lv_record) + r->key_bytes);
+            remove_key(g, (uint32_t)shard, i, off, h);
             i--; /* another entry may have moved here */
         }
-        lv_sweep_ids(g, (uint32_t)shard, cutoff);
+        lv_sweep_ids(g, (uint32_t)shard, h);
     }
     return 0;
 }

@@ -16,6 +16,7 @@
 #include "arena.h"
 #include "history.h"
 #include "keys.h"
+#include "prefix.h"
 
 typedef struct ps_live ps_live;
 
@@ -50,8 +51,7 @@ typedef struct {
     const uint8_t *const *slots;
     const uint64_t *ids;
     int64_t corrected_us; /* < 0: for ever */
-    int64_t cutoff;       /* rows with a lesser t may be forgotten */
-    int64_t settled;      /* no query asks below this rank any more */
+    ps_horizon horizon;
 } ps_live_rows;
 /* Returns 0, or -1 when memory is short: the arena is then torn. */
 int ps_live_apply(ps_live *g, const ps_live_rows *rows);
@@ -80,7 +80,8 @@ ps_live_found *ps_live_select(ps_live *g, const ps_live_asked *asked, int32_t wi
 void ps_live_found_free(ps_live_found *found, int32_t n_slots);
 
 /* Forgets what no query can cover in `shards` shards from `from` on: rows with t < cutoff, keys without rows, ids of
- * forgotten rows. Returns 0 or -1. */
-int ps_live_sweep(ps_live *g, int32_t from, int32_t shards, int64_t cutoff, int64_t settled);
+ * forgotten rows and of those that no correction reaches; and folds rows where they are a quarter of a key's. Returns 0
+ * or -1. */
+int ps_live_sweep(ps_live *g, int32_t from, int32_t shards, const ps_horizon *h);
 
 #endif

@@ -232,12 +232,12 @@ static void remove_id(ps_live *g, lv_table *t, uint64_t at) {
     lv_root_of(g)->counts.n_ids--;
 }
 
-void lv_sweep_ids(ps_live *g, uint32_t shard, int64_t cutoff) {
+void lv_sweep_ids(ps_live *g, uint32_t shard, const ps_horizon *h) {
     lv_table *t = &lv_root_of(g)->ids[shard];
     int touched = 0;
     for (uint64_t i = 0; t->off && i < 1ULL << t->log2; i++) {
         lv_version *v = &versions_of(g, t)[i];
-        if (!v->id[0] || v->t >= cutoff) continue;
+        if (!v->id[0] || (v->t >= h->cutoff && v->rank > h->fold_rank)) continue;
         if (!touched) {
             touch_table(g, t);
             ps_touch(g->a, t->off, sizeof(lv_version) << t->log2);

@@ -49,6 +49,8 @@ struct ps_live {
     int32_t reader, ordered;
     uint8_t *copy; /* a reader's copy of a block */
     uint64_t copy_bytes;
+    uint8_t *marks; /* what becomes of the rows of a series */
+    uint64_t marks_room;
 };
 
 typedef struct {
@@ -64,6 +66,6 @@ int64_t lv_order(int64_t n, const ps_off *record, const uint8_t *keep, lv_place 
 ps_off lv_id(ps_live *g, const uint64_t *id, int *created);
 void lv_drop(ps_live *g, ps_series *s, int64_t cutoff);
 void lv_remove_key(ps_live *g, uint32_t shard, uint64_t at);
-void lv_sweep_ids(ps_live *g, uint32_t shard, int64_t cutoff);
+void lv_sweep_ids(ps_live *g, uint32_t shard, const ps_horizon *h);
 
 #endif

@@ -7,7 +7,7 @@
 
 #include "series.h"
 
-enum { HEADER = 8, SLOT_WORDS = 2, FIELD_WORDS = 4, WINDOW_WORDS = 6, OUTPUT_WORDS = 10 };
+enum { HEADER = 10, SLOT_WORDS = 2, FIELD_WORDS = 4, WINDOW_WORDS = 6, OUTPUT_WORDS = 10, KEEP_WORDS = 4 };
 enum { MAX_COUNT = 4096 };
 
 static int in(int64_t x, int64_t low, int64_t high) { return x >= low && x <= high; }
@@ -26,9 +26,9 @@ static int32_t field_bytes(int32_t op, int32_t kind) {
         case PS_MIN:
         case PS_MAX: return kind == PS_DECIMAL ? 16 : 8;
         case PS_MOMENTS: return 24;
-        case PS_DECAY:
-        case PS_DECAY_COUNT: return 8;
-        default: return 4;
+        case PS_FIRST:
+        case PS_LAST: return 4;
+        default: return 8;
     }
 }
 
@@ -39,7 +39,7 @@ static int parse_fields(ps_program *p, const int64_t *c) {
         f->op = (int32_t)c[0], f->slot = (int32_t)c[1], f->mask = (int32_t)c[2];
         int valued = f->op != PS_COUNT && f->op != PS_FIRST && f->op != PS_LAST && f->op != PS_DECAY_COUNT;
         if (valued && (f->slot < 0 || p->slots[f->slot].size == 0)) return 0;
-        if ((f->op == PS_DECAY || f->op == PS_DECAY_COUNT) && c[3] <= 0) return 0;
+        if ((f->op == PS_DECAY || f->op == PS_DECAY_COUNT) && !in(c[3], 1, (int64_t)1 << 62)) return 0;
         f->kind = f->slot < 0 ? PS_INT : p->slots[f->slot].kind;
         f->half_life = (double)c[3];
         f->size = field_bytes(f->op, f->kind);
@@ -139,29 +139,42 @@ static int parse_outputs(ps_program *p, const int64_t *c) {
     return 1;
 }
 
+static int parse_keeps(ps_program *p, const int64_t *c) {
+    for (int32_t i = 0; i < p->n_keeps; i++, c += KEEP_WORDS) {
+        if (!in(c[0], 0, PS_KEEP_OPS - 1) || !in(c[2], PS_ALL, p->n_masks - 1) || !in(c[3], 0, INT32_MAX)) return 0;
+        int valued = c[0] == PS_KEEP_DISTINCT;
+        if (valued ? !in(c[1], 0, p->n_slots - 1) || p->slots[c[1]].size == 0 : c[1] != PS_ALL) return 0;
+        p->keeps[i] = (ps_keep){(int32_t)c[0], (int32_t)c[1], (int32_t)c[2], c[3]};
+    }
+    return 1;
+}
+
 static void *array_of(int32_t n, size_t size) { return calloc((size_t)n + 1, size); }
 
 ps_program *ps_program_new(const int64_t *code, int64_t length) {
-    if (length < HEADER || code[0] != PS_PROGRAM_MAGIC || code[1] != 1) return NULL;
+    if (length < HEADER || code[0] != PS_PROGRAM_MAGIC || code[1] != 2) return NULL;
     for (int i = 3; i < HEADER; i++)
         if (!in(code[i], 0, MAX_COUNT)) return NULL;
     if (code[3] > PS_MAX_SLOTS) return NULL;
     int64_t slots = HEADER, fields = slots + code[3] * SLOT_WORDS, windows = fields + code[5] * FIELD_WORDS,
-            outputs = windows + code[6] * WINDOW_WORDS;
-    if (length != outputs + code[7] * OUTPUT_WORDS) return NULL;
+            outputs = windows + code[6] * WINDOW_WORDS, keeps = outputs + code[7] * OUTPUT_WORDS;
+    if (length != keeps + code[8] * KEEP_WORDS) return NULL;
     ps_program *p = calloc(1, sizeof *p);
     if (!p) return NULL;
     p->include_self = code[2] != 0;
     p->n_slots = (int32_t)code[3], p->n_masks = (int32_t)code[4], p->n_fields = (int32_t)code[5];
     p->n_windows = (int32_t)code[6], p->n_outputs = (int32_t)code[7];
+    p->n_keeps = (int32_t)code[8], p->prefix = code[9] != 0;
     p->mask_bytes = (p->n_masks + 7) / 8;
     p->slots = array_of(p->n_slots, sizeof *p->slots);
     p->fields = array_of(p->n_fields, sizeof *p->fields);
     p->windows = array_of(p->n_windows, sizeof *p->windows);
     p->groups = array_of(p->n_windows, sizeof *p->groups);
     p->outputs = array_of(p->n_outputs, sizeof *p->outputs);
-    if (p->slots && p->fields && p->windows && p->groups && p->outputs && parse_slots(p, code + slots) &&
-        parse_fields(p, code + fields) && parse_windows(p, code + windows) && parse_outputs(p, code + outputs))
+    p->keeps = array_of(p->n_keeps, sizeof *p->keeps);
+    if (p->slots && p->fields && p->windows && p->groups && p->outputs && p->keeps && parse_slots(p, code + slots) &&
+        parse_fields(p, code + fields) && parse_windows(p, code + windows) && parse_outputs(p, code + outputs) &&
+        parse_keeps(p, code + keeps))
         return p;
     ps_program_free(p);
     return NULL;
@@ -170,6 +183,6 @@ ps_program *ps_program_new(const int64_t *code, int64_t length) {
 void ps_program_free(ps_program *p) {
     if (!p) return;
     for (int32_t g = 0; p->groups && g < p->n_groups; g++) free(p->groups[g].windows);
-    free(p->slots), free(p->fields), free(p->windows), free(p->groups), free(p->outputs);
+    free(p->slots), free(p->fields), free(p->windows), free(p->groups), free(p->outputs), free(p->keeps);
     free(p);
 }

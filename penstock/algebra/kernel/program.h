@@ -86,8 +86,22 @@ typedef struct {
     size_t offset;      /* of the value in an output record; the status byte is at stat_offset + index */
 } ps_output;
 
+/* Which rows must stay rows when those below a horizon are folded into the prefix, of those that count under a mask. */
+enum ps_keep_op {
+    PS_KEEP_FIRST,    /* the n oldest */
+    PS_KEEP_LAST,     /* the n newest */
+    PS_KEEP_DISTINCT, /* the oldest of each different value of slot; n > 0: of no more than n values */
+    PS_KEEP_OPS
+};
+
+typedef struct {
+    int32_t op, slot, mask;
+    int64_t n;
+} ps_keep;
+
 typedef struct ps_program {
-    int32_t n_slots, n_masks, n_fields, n_windows, n_outputs, n_groups, n_calendar;
+    int32_t n_slots, n_masks, n_fields, n_windows, n_outputs, n_groups, n_calendar, n_keeps;
+    int32_t prefix; /* whether rows that leave a series are merged into its prefix; else they are forgotten */
     int32_t include_self;
     int32_t mask_bytes; /* per row: bit j of a row's mask bytes says whether the row counts under mask j */
     size_t node_bytes;  /* of the fields, per node, without the known-time bounds */
@@ -97,6 +111,7 @@ typedef struct ps_program {
     ps_window *windows;
     ps_group *groups;
     ps_output *outputs;
+    ps_keep *keeps;
 } ps_program;
 
 /* Parses and checks `code`; NULL when it is malformed or memory is short. */

@@ -182,6 +182,7 @@ static int needs_check(const view *v, int64_t b, int64_t e) {
 
 static int64_t rows_in(const ps_series *s, const ps_span *span) {
     if (span->level == 0 || span->level == PS_EXTERNAL) return span->e - span->b;
+    if (span->level == PS_PREFIX) return *ps_prefix_rows(s);
     if (!s->kt) return (int64_t)(span->e - span->b) << (PS_FAN_BITS * span->level);
     int64_t sum = 0;
     const int64_t *alive = ps_alive(s, span->level);
@@ -245,6 +246,12 @@ static self_row find_self(const ps_series *s, const ps_queries *queries, int64_t
     return self;
 }
 
+/* Whether window x reaches further left than y; a lifetime reaches further than any row, into the prefix. */
+static int is_wider(const ps_scratch *w, int32_t x, int32_t y) {
+    if (w->low[x] != w->low[y]) return w->low[x] < w->low[y];
+    return w->p->windows[x].kind == PS_LIFETIME && w->p->windows[y].kind != PS_LIFETIME;
+}
+
 /* Left positions of the windows of a group; fills w->low and sorts `order` by falling position. A self row is not
  * carried from one segment to the next, so the order need not heed it. */
 static void left_positions(ps_scratch *w, const view *v, const ps_group *group, const ps_queries *queries, int64_t i,
@@ -262,7 +269,7 @@ static void left_positions(ps_scratch *w, const view *v, const ps_group *group, 
         if (window->kind != PS_ROWS)
             w->with_self[index] = self->counts && !(self->inside && self->index >= w->low[index]);
         int32_t at = k;
-        for (; at > 0 && w->low[w->order[at - 1]] < w->low[index]; at--) w->order[at] = w->order[at - 1];
+        for (; at > 0 && is_wider(w, w->order[at - 1], index); at--) w->order[at] = w->order[at - 1];
         w->order[at] = index;
     }
 }
@@ -278,10 +285,12 @@ static void cut_group(ps_scratch *w, const ps_series *s, const ps_queries *queri
     int32_t self_at = self.external ? 0 : (int32_t)self.index;
     *run = (ps_run){end, w->n_segments, 0, {self.external ? PS_EXTERNAL : 0, self_at, self_at + 1}};
     int64_t e = high, rows = 0;
+    int prefixed = s->prefixed;
     for (int32_t k = 0; k < group->n_windows; k++) {
         int32_t first = w->n_spans, window = w->order[k];
         int64_t b = w->low[window];
         if (b < e) push_rows(w, &v, b, e, needs_check(&v, b, e)), e = b;
+        if (prefixed && w->p->windows[window].kind == PS_LIFETIME) push(w, PS_PREFIX, 0, 1), prefixed = 0;
         for (int32_t j = first; j < w->n_spans; j++) rows += rows_in(s, &w->spans[j]);
         int32_t with_self = w->with_self[window];
         w->rows[window * PS_BLOCK + slot] = rows + with_self;

@@ -9,8 +9,8 @@ static size_t align16(size_t x) { return (x + 15) & ~(size_t)15; }
 
 /* ---- memory ---- */
 
-static size_t shape(const ps_program *p, int64_t cap, int has_kt, int64_t *m, size_t *off, int32_t *levels) {
-    size_t bounds = has_kt ? 32 : 16, bytes = 0;
+static size_t shape(const ps_program *p, int64_t cap, int32_t flags, int64_t *m, size_t *off, int32_t *levels) {
+    size_t bounds = flags & PS_HAS_KT ? 32 : 16, bytes = 0;
     *levels = 0;
     m[0] = cap, off[0] = 0;
     for (int32_t l = 1; l <= PS_LEVELS && (cap >> (PS_FAN_BITS * l)) > 0; l++) {
@@ -19,20 +19,21 @@ static size_t shape(const ps_program *p, int64_t cap, int has_kt, int64_t *m, si
         bytes += align16((bounds + p->node_bytes) * (size_t)m[l]);
         *levels = l;
     }
-    return bytes;
+    m[PS_PREFIX] = (flags & PS_HAS_PREFIX) != 0, off[PS_PREFIX] = bytes;
+    return bytes + (flags & PS_HAS_PREFIX ? align16(bounds + p->node_bytes) : 0);
 }
 
-size_t ps_nodes_bytes(const ps_program *p, int64_t cap, int has_kt) {
-    int64_t m[PS_LEVELS + 1];
-    size_t off[PS_LEVELS + 1];
+size_t ps_nodes_bytes(const ps_program *p, int64_t cap, int32_t flags) {
+    int64_t m[PS_LEVELS + 2];
+    size_t off[PS_LEVELS + 2];
     int32_t levels;
-    return shape(p, cap, has_kt, m, off, &levels);
+    return shape(p, cap, flags, m, off, &levels);
 }
 
 void ps_series_shape(ps_series *s, const ps_program *p, int64_t cap) {
     s->p = p, s->cap = cap;
     s->bounds = s->kt ? 32 : 16;
-    shape(p, cap, s->kt != NULL, s->m, s->off, &s->levels);
+    shape(p, cap, (s->kt ? PS_HAS_KT : 0) | (s->prefixed ? PS_HAS_PREFIX : 0), s->m, s->off, &s->levels);
 }
 
 /* Column c of a block: 16-byte slots first, then 8-byte columns, the tree, and the mask bytes last. */
@@ -52,7 +53,7 @@ static size_t lay_columns(ps_series *s, const ps_program *p, uint8_t *memory, in
     }
     at = align16(at);
     if (s) s->nodes = memory + at;
-    at += ps_nodes_bytes(p, cap, (flags & PS_HAS_KT) != 0);
+    at += ps_nodes_bytes(p, cap, flags);
     if (s) s->mask = p->mask_bytes ? memory + at : NULL;
     return align16(at + rows * (size_t)p->mask_bytes);
 }
@@ -62,6 +63,7 @@ size_t ps_block_bytes(const ps_program *p, int64_t cap, int32_t flags) { return 
 void ps_block_bind(ps_series *s, const ps_program *p, uint8_t *memory, const ps_state *state) {
     memset(s, 0, offsetof(ps_series, slot));
     for (int32_t i = 0; i < p->n_slots; i++) s->slot[i] = NULL;
+    s->prefixed = (state->flags & PS_HAS_PREFIX) != 0;
     lay_columns(s, p, memory, state->cap, state->flags);
     ps_series_shape(s, p, state->cap);
     s->head = state->head, s->n = state->n, s->late = state->late, s->min_kt = state->min_kt, s->retired = state->retired;
@@ -70,7 +72,7 @@ void ps_block_bind(ps_series *s, const ps_program *p, uint8_t *memory, const ps_
 
 void ps_block_state(const ps_series *s, ps_state *state) {
     *state = (ps_state){s->head, s->n, s->cap, s->late, s->min_kt, s->retired,
-                        (s->kt ? PS_HAS_KT : 0) | (s->ord ? PS_HAS_ORD : 0)};
+                        (s->kt ? PS_HAS_KT : 0) | (s->ord ? PS_HAS_ORD : 0) | (s->prefixed ? PS_HAS_PREFIX : 0)};
 }
 
 void ps_state_init(ps_state *state, int64_t cap, int32_t flags) {
@@ -257,10 +259,11 @@ int64_t ps_series_drop(ps_series *s, int64_t t_min) {
     return dropped;
 }
 
-int ps_series_copy(const ps_series *from, ps_series *to) {
+int ps_series_copy(const ps_series *from, ps_series *to, const uint8_t *marks, int64_t n_marks) {
+    int64_t marked = from->head + n_marks;
     for (int64_t i = from->head; i < from->n;) {
         int64_t j = i;
-        while (j < from->n && !(from->kt && from->kt[j] <= to->retired)) j++;
+        while (j < from->n && !(from->kt && from->kt[j] <= to->retired) && !(j < marked && marks[j - from->head])) j++;
         if (j - i > to->cap - to->n) return -1;
         if (j > i) move_rows(to, to->n, from, i, j - i);
         to->n += j - i;
@@ -286,7 +289,7 @@ int ps_series_check(const ps_series *s, uint8_t *scratch, size_t scratch_bytes) 
         if (minus(s->kf[i], s->t[i]) > s->late) return 0;
         if (s->kt && s->kt[i] > s->retired && s->kt[i] < s->min_kt) return 0;
     }
-    size_t bytes = ps_nodes_bytes(s->p, s->cap, s->kt != NULL);
+    size_t bytes = ps_nodes_bytes(s->p, s->cap, (s->kt ? PS_HAS_KT : 0) | (s->prefixed ? PS_HAS_PREFIX : 0));
     if (bytes > scratch_bytes) return 0;
     ps_series fresh = *s;
     fresh.nodes = scratch;

@@ -18,13 +18,14 @@
 #define PS_FAN_BITS 4
 #define PS_FAN (1 << PS_FAN_BITS)
 #define PS_LEVELS 8 /* above the rows: up to 2^31 rows */
+#define PS_PREFIX (PS_LEVELS + 1) /* level of the one node of the rows that were folded */
 #define PS_EXTERNAL 15 /* level of a span that reads row b of s->external */
 #define PS_MAX_SLOTS 256
 
 __extension__ typedef __int128 ps_i128;
 __extension__ typedef unsigned __int128 ps_u128;
 
-enum { PS_HAS_KT = 1, PS_HAS_ORD = 2 };
+enum { PS_HAS_KT = 1, PS_HAS_ORD = 2, PS_HAS_PREFIX = 4 };
 
 typedef struct ps_series {
     const ps_program *p;
@@ -32,12 +33,13 @@ typedef struct ps_series {
     int64_t *t, *kf;
     int64_t *kt;   /* NULL when no row was ever superseded */
     int64_t *ord;  /* NULL when (t, kf) and arrival decide the order */
+    int32_t prefixed; /* whether there is a prefix, see prefix.h */
     uint8_t *mask; /* n x mask_bytes, row-major; NULL only when the program has no masks */
     uint8_t *slot[PS_MAX_SLOTS];
     uint8_t *nodes; /* 16-aligned */
     int32_t levels; /* above the rows, for cap */
-    int64_t m[PS_LEVELS + 1];   /* nodes of each level, for cap */
-    size_t off[PS_LEVELS + 1];  /* byte offset of each level in nodes */
+    int64_t m[PS_LEVELS + 2];   /* nodes of each level, for cap; and of the prefix */
+    size_t off[PS_LEVELS + 2];  /* byte offset of each level in nodes */
     size_t bounds;              /* byte prefix per node of the kf and kt bounds inside a level */
     int64_t late;               /* >= max(kf - t) over the rows: older rows need no look at kf; part of the state */
     int64_t min_kt;             /* <= min(kt): part of the state; PS_NEVER when kt is NULL */
@@ -48,13 +50,13 @@ typedef struct ps_series {
 /* What must be kept beside a block of rows to bind it again; a caller stores it as it likes. */
 typedef struct {
     int64_t head, n, cap, late, min_kt, retired;
-    int32_t flags; /* PS_HAS_KT | PS_HAS_ORD */
+    int32_t flags; /* PS_HAS_KT | PS_HAS_ORD | PS_HAS_PREFIX */
 } ps_state;
 
 /* ---- memory ---- */
 
-/* Bytes of the tree over cap rows. */
-size_t ps_nodes_bytes(const ps_program *p, int64_t cap, int has_kt);
+/* Bytes of the tree over cap rows, and of the prefix. */
+size_t ps_nodes_bytes(const ps_program *p, int64_t cap, int32_t flags);
 /* Bytes of one block holding columns, masks and tree for cap rows; 16-aligned. */
 size_t ps_block_bytes(const ps_program *p, int64_t cap, int32_t flags);
 /* Points the view at a block laid out by ps_block_bytes (16-aligned `memory`). */
@@ -82,8 +84,9 @@ int ps_series_supersede(ps_series *s, int64_t i, int64_t kt);
  * forgotten. */
 int64_t ps_series_drop(ps_series *s, int64_t t_min);
 /* Copies the live rows into an empty block `to` of another capacity or other flags, and builds its tree; rows with
- * kt <= to->retired are left behind. Returns 0, or -1 when `to` is too small. */
-int ps_series_copy(const ps_series *from, ps_series *to);
+ * kt <= to->retired are left behind, and of the first n_marks those with marks[i]. The prefix is not copied. Returns 0,
+ * or -1 when `to` is too small. */
+int ps_series_copy(const ps_series *from, ps_series *to, const uint8_t *marks, int64_t n_marks);
 /* Takes rows with kt <= a out of the nodes for good; later queries have rank >= a. `rows` are the candidates. */
 void ps_series_retire(ps_series *s, const int64_t *rows, int64_t n_rows, int64_t a);
 

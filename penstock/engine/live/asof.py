@@ -19,7 +19,10 @@ from penstock.plan.expr.types import BOOL, INT, Type
 from penstock.plan.ir import AsOfPlan
 from penstock.semantics.columns import EVENT_TIME, OP, OP_DELETE
 
-__all__ = ["AsOfState", "Newest", "slot_kind"]
+__all__ = ["ASOF_LATE_US", "AsOfState", "Newest", "slot_kind"]
+
+ASOF_LATE_US = 3_600_000_000
+"""How far before what is known an online read as of an instant may ask: as groups by default."""
 
 _KINDS = {
     "int": SlotKind.INT,

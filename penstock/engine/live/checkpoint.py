@@ -32,7 +32,7 @@ __all__ = [
     "restore",
 ]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST = "manifest"
 IMAGES = ("image-0", "image-1")
 _STEP_CHUNKS = 128

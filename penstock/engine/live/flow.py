@@ -12,12 +12,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from penstock.engine.live.asof import AsOfState
+from penstock.engine.live.asof import ASOF_LATE_US, AsOfState
 from penstock.engine.live.frame import OP_DROP, Frame, Int64s, Origin, set_column, set_columns
-from penstock.engine.live.groups import GroupState, LayoutState, horizon_us
+from penstock.engine.live.groups import GroupState, LayoutState, reach_us
 from penstock.engine.live.interner import Interner
 from penstock.engine.live.joins import JoinState
-from penstock.engine.live.keyed import FOREVER, Applied, Records, id_hashes
+from penstock.engine.live.keyed import FOREVER, Applied, Horizon, Records, id_hashes
 from penstock.plan.ir import (
     AsOfPlan,
     ComputePlan,
@@ -160,6 +160,7 @@ class Flow:
     ) -> None:
         self.relations = relations_of([*wanted, *(plan.relation for plan, _ in asofs.values())])
         kept = reads(self.relations, asofs)
+        self._asked_by_rows = frozenset(reads(self.relations, {}))
         names = [r.name.name for r in self.relations if isinstance(r, GroupPlan | JoinPlan)]
         self.roots = Roots((*names, *kept))
         self.interner = Interner(handle, 0)
@@ -224,7 +225,7 @@ class Flow:
             case GroupPlan():
                 rows = frames[relation.input.fingerprint]
                 state = self.groups[relation.fingerprint]
-                found = self._apply(state, relation.keys, rows, interval, self._cutoff(relation))
+                found = self._apply(state, relation.keys, rows, self._horizon(relation))
                 wanted = relation.fingerprint in emit or relation.fingerprint in self._as_rows
                 if wanted and len(rows):
                     late = rows.stands & (rows.t < rows.known - relation.observations_late_us)
@@ -232,7 +233,7 @@ class Flow:
                 frame = self._featured(relation, rows, found) if wanted else rows
         for asof in self.asofs.values():
             if asof.plan.relation.fingerprint == relation.fingerprint:
-                self._apply(asof.state, asof.plan.keys, frame, interval, FOREVER)
+                self._apply(asof.state, asof.plan.keys, frame, self._asof_horizon(asof))
         return frame
 
     def _read_as_rows(self) -> set[str]:
@@ -298,8 +299,7 @@ class Flow:
     def _joined(self, relation: JoinPlan, frames: Mapping[str, Frame], interval: Interval) -> Frame:
         state = self.joins[relation.fingerprint]
         outcomes, observed = frames[relation.outcome.fingerprint], frames[relation.observation.fingerprint]
-        cutoff = interval.former_us - state.reach_us() - _LATEST_US
-        self._apply(state.outcomes, relation.on, outcomes, interval, cutoff)
+        self._apply(state.outcomes, relation.on, outcomes, self._join_horizon(state, interval))
         state.match(outcomes)
         state.observe(observed)
         made = state.close(interval.frontier_us)
@@ -308,16 +308,13 @@ class Flow:
             made = _empty_like(observed.batch, relation)
         return self._ranked(made, origin)
 
-    def _apply(
-        self, state: LayoutState, keys: Sequence[str], frame: Frame, interval: Interval, cutoff_us: int
-    ) -> FoundKeys:
+    def _apply(self, state: LayoutState, keys: Sequence[str], frame: Frame, horizon: Horizon) -> FoundKeys:
         """Adds the rows of a frame to a state under their keys; where these were found."""
         if not len(frame):
             return np.zeros(0, np.uint64), np.zeros(0, np.uint64)
         columns = [frame.batch.column(name) for name in keys]
         keep = frame.stands if not frame.origin.table else np.not_equal(frame.op, OP_DROP)
         records, hashes = state.keyed.find(columns, create=True)
-        settled = self.ranks[frame.origin.name].settled
         state.keyed.apply(
             Applied(
                 records=records,
@@ -328,37 +325,64 @@ class Flow:
                 slots=state.encode(frame.batch),
                 ids=id_hashes(frame.ids, frame.partition) if frame.origin.corrected else None,
                 corrected_us=frame.origin.horizon_us,
-                cutoff_us=cutoff_us,
-                settled=settled,
+                horizon=horizon,
             )
         )
         return records, hashes
 
-    def _cutoff(self, plan: GroupPlan) -> int:
-        """Rows of a group before this instant are covered by no query that state must answer.
+    def _horizon(self, plan: GroupPlan) -> Horizon:
+        """What of a group's rows no query tells apart that state must answer.
 
         While rows of long ago are only now becoming known, their own instants hold it back; and so do the instants of
         an interval's rows while it runs, each of which asks at its own.
         """
-        reach = horizon_us(plan.layout)
-        newest_us = self._newest_before_us.get(origin_of(plan).name)
-        if reach is None or newest_us is None:
-            return FOREVER
-        return min(self._formers_us[0], newest_us) - plan.observations_late_us - reach
+        origin, state = origin_of(plan), self.groups[plan.fingerprint]
+        newest_us = self._newest_before_us.get(origin.name)
+        if newest_us is None:
+            return Horizon(settled=self.ranks[origin.name].settled)
+        before_us = min(self._formers_us[0], newest_us) - plan.observations_late_us - reach_us(plan.layout)
+        return self._folding(state, origin, before_us) if state.endless else self._forgetting(origin, before_us)
+
+    def _asof_horizon(self, state: AsOfState) -> Horizon:
+        """The same of an as-of read: a row that is enriched by it asks at its own instant, however late it is."""
+        origin, before_us = origin_of(state.plan.relation), self._formers_us[0] - ASOF_LATE_US
+        if read_name(state.plan) in self._asked_by_rows:
+            return self._forgetting(origin, FOREVER)
+        return self._folding(state.state, origin, before_us)
+
+    def _join_horizon(self, state: JoinState, interval: Interval) -> Horizon:
+        """The same of a join's outcomes: joins ask about instants long gone, so no rank is settled."""
+        return Horizon(cutoff_us=interval.former_us - state.reach_us() - _LATEST_US)
+
+    def _forgetting(self, origin: Origin, before_us: int) -> Horizon:
+        return Horizon(cutoff_us=before_us, settled=self.ranks[origin.name].settled)
+
+    def _folding(self, state: LayoutState, origin: Origin, before_us: int) -> Horizon:
+        settled = self.ranks[origin.name].settled
+        if not state.folds or not origin.settles:
+            return Horizon(settled=settled)
+        beyond = self._formers_us[0] - (origin.horizon_us or 0) if origin.corrected else settled
+        return Horizon(settled=settled, fold_us=before_us, fold_rank=min(settled, beyond))
 
     def _forget(self, interval: Interval) -> None:
         """Sweeps a few shards of every state, round and round."""
         first = interval.number * _SHARDS_A_BATCH % 1024
         for relation in self.relations:
-            if isinstance(relation, GroupPlan):
-                cutoff = self._cutoff(relation)
-                if cutoff != FOREVER:
-                    settled = self.ranks[origin_of(relation).name].settled
-                    self.groups[relation.fingerprint].keyed.sweep(first, _SHARDS_A_BATCH, cutoff, settled)
-            elif isinstance(relation, JoinPlan):
-                state = self.joins[relation.fingerprint]
-                cutoff = interval.former_us - state.reach_us() - _LATEST_US
-                state.outcomes.keyed.sweep(first, _SHARDS_A_BATCH, cutoff, FOREVER)
+            match relation:
+                case GroupPlan():
+                    horizon = self._horizon(relation)
+                    keyed = self.groups[relation.fingerprint].keyed
+                case JoinPlan():
+                    horizon = self._join_horizon(self.joins[relation.fingerprint], interval)
+                    keyed = self.joins[relation.fingerprint].outcomes.keyed
+                case _:
+                    continue
+            if not horizon.is_nothing:
+                keyed.sweep(first, _SHARDS_A_BATCH, horizon)
+        for asof in self.asofs.values():
+            horizon = self._asof_horizon(asof)
+            if not horizon.is_nothing:
+                asof.state.keyed.sweep(first, _SHARDS_A_BATCH, horizon)
 
     def due_us(self) -> int | None:
         """When the next waiting observation closes; None where none waits."""
@@ -380,11 +404,21 @@ class Flow:
         ranks = {name: ranks.last for name, ranks in self.ranks.items()}
         return {"ranks": ranks, "newest_us": dict(self.newest_us)}
 
+    def past(self) -> dict[str, Any]:
+        """How far the last batches had come, which decides what is folded: for a checkpoint, as plain data."""
+        return {
+            "us": list(self._formers_us),
+            "ranks": {name: list(ranks.formers) for name, ranks in self.ranks.items()},
+        }
+
     def restore(self, facts: Mapping[str, Any], waiting: Mapping[str, bytes]) -> None:
-        """Takes back what `facts` and `waiting` gave."""
+        """Takes back what `facts`, with `past`, and `waiting` gave."""
         for state in self.joins.values():
             state.from_bytes(waiting[state.plan.name.name])
         self.ranks = {name: _Ranks(last=int(last), former=int(last)) for name, last in facts["ranks"].items()}
+        for name, ranks in self.ranks.items():
+            ranks.formers.extend(facts["past"]["ranks"][name])
+        self._formers_us.extend(facts["past"]["us"])
         self.newest_us = dict(facts["newest_us"])
 
 

@@ -35,6 +35,11 @@ class Origin:
     horizon_us: int | None
     table: bool = False
 
+    @property
+    def settles(self) -> bool:
+        """Whether a row is beyond correction some time."""
+        return not self.corrected or self.horizon_us is not None
+
 
 @dataclass(frozen=True, eq=False)
 class Frame:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from penstock.algebra.folding import is_endless, keeps_of, needs_prefix, unfolded
 from penstock.algebra.keys import key_hashes
 from penstock.algebra.layout import Layout, Measure, Op, Output, Slot, SlotKind, WindowKind
 from penstock.algebra.measures import Groups, Reader, measure_groups
@@ -24,7 +25,7 @@ from penstock.plan.ir import GroupPlan
 from penstock.semantics.columns import ID
 from penstock.semantics.windows import edges_us
 
-__all__ = ["Features", "GroupState", "LayoutState", "SlotValue", "horizon_us"]
+__all__ = ["Features", "GroupState", "LayoutState", "SlotValue", "reach_us"]
 
 Int64s = npt.NDArray[np.int64]
 
@@ -74,6 +75,7 @@ class LayoutState:
 
     Attributes:
         places: which output of the kernel's program an output is; of those that it answers.
+        endless: whether some window has no left edge in time. folds: whether rows may be folded then.
     """
 
     def __init__(
@@ -92,7 +94,14 @@ class LayoutState:
         self.customs = customs or {}
         self._wide, counters = _widened(layout, slots)
         nullable = [slot.nullable for slot in slots]
-        program = compile_program(self._wide, nullable=nullable, outputs=range(len(self._wide.outputs)))
+        program = compile_program(
+            self._wide,
+            nullable=nullable,
+            outputs=range(len(self._wide.outputs)),
+            keeps=keeps_of(layout),
+            prefix=needs_prefix(layout),
+        )
+        self.endless, self.folds = is_endless(layout), is_endless(layout) and not unfolded(layout)
         self.keyed = KeyedState(handle, program, root, reader=reader, instants=instants)
         self._slow = slow_outputs(layout)
         self.places = {self._wide.outputs[o].name: place for place, o in enumerate(program.outputs)}
@@ -285,8 +294,8 @@ class GroupState(LayoutState):
         super().__init__(handle, root, layout, slots, interner, reader=reader, customs=customs)
 
 
-def horizon_us(layout: Layout) -> int | None:
-    """How far before q a row may lie and still count in some window; None where there is no such bound."""
+def reach_us(layout: Layout) -> int:
+    """How far before q a row may lie and still count in one window and not in another, or not for every later q."""
     reach = 0
     for output in layout.outputs:
         window = layout.windows[output.window]
@@ -296,7 +305,7 @@ def horizon_us(layout: Layout) -> int | None:
             case WindowKind.CALENDAR:
                 reach = max(reach, _CALENDAR_US[window.unit] + window.offset_us)
             case _:
-                return None
+                reach = max(reach, window.offset_us)
     return reach
 
 

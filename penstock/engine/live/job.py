@@ -404,7 +404,7 @@ class LiveJob:
         self._settle()
         self._lease.check()
         self._arena.begin()
-        self._arena.set_meta(pack_meta(self._facts(), self._flow.waiting()))
+        self._arena.set_meta(pack_meta({**self._facts(), "past": self._flow.past()}, self._flow.waiting()))
         self._arena.commit(self._batch, self._inputs.frontier_us)
         number = self._journal.segment + 1
         self._journal.rotate(number)

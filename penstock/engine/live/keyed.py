@@ -20,7 +20,7 @@ from penstock.algebra.program import Kind, Program
 from penstock.algebra.table import Column
 from penstock.errors import EngineError
 
-__all__ = ["FOREVER", "Answered", "Applied", "Counts", "Found", "KeyedState", "Records", "Slots", "Stale", "id_hashes"]
+__all__ = ["FOREVER", "Answered", "Applied", "Counts", "Found", "Horizon", "KeyedState", "Records", "Slots", "Stale", "id_hashes"]
 
 Int64s = npt.NDArray[np.int64]
 Records = npt.NDArray[np.uint64]
@@ -48,6 +48,35 @@ class Slots:
 
 
 @dataclass(frozen=True, slots=True)
+class Horizon:
+    """What no query to come can tell: either rows are forgotten by their age, or they are folded.
+
+    Attributes:
+        cutoff_us: rows before it are covered by no query. settled: no query asks below this rank any more.
+        fold_us: rows before it are covered, in every window without left edge, by all queries, and in no other window.
+        fold_rank: rows of at most this rank are known to all queries, and no correction reaches them.
+    """
+
+    cutoff_us: int = FOREVER
+    settled: int = FOREVER
+    fold_us: int = FOREVER
+    fold_rank: int = FOREVER
+
+    @property
+    def is_nothing(self) -> bool:
+        """Whether everything stays."""
+        return self.cutoff_us == FOREVER and self.fold_us == FOREVER
+
+    def put(self, to: Any) -> None:
+        """Writes it where the kernel reads it."""
+        to.cutoff, to.settled = max(self.cutoff_us, FOREVER), self.settled
+        to.fold_t, to.fold_rank = max(self.fold_us, FOREVER), max(self.fold_rank, FOREVER)
+
+
+NOTHING = Horizon()
+
+
+@dataclass(frozen=True, slots=True)
 class Applied:
     """Rows to apply, in the order of their ranks.
 
@@ -55,7 +84,7 @@ class Applied:
         keep: False for a row that only takes back the former version of its id.
         ids: (n, 2) hashes of id and partition, zeros for none; None where rows are never corrected.
         corrected_us: how far back corrections reach; None: for ever.
-        cutoff_us: rows before it may be forgotten. settled: no query asks below this rank any more.
+        horizon: what may be forgotten or folded.
     """
 
     records: Records
@@ -66,8 +95,7 @@ class Applied:
     slots: Slots
     ids: npt.NDArray[np.uint64] | None = None
     corrected_us: int | None = None
-    cutoff_us: int = FOREVER
-    settled: int = FOREVER
+    horizon: Horizon = NOTHING
 
 
 class Counts(NamedTuple):
@@ -182,7 +210,7 @@ class KeyedState:
         made.slots = self._slots(rows.slots, pins)
         made.ids = ffi.NULL if rows.ids is None else _pointer("uint64_t *", rows.ids, pins)
         made.corrected_us = -1 if rows.corrected_us is None else rows.corrected_us
-        made.cutoff, made.settled = rows.cutoff_us, rows.settled
+        rows.horizon.put(made.horizon)
         self._check(lib.ps_live_apply(self._state, made))
 
     def query(
@@ -243,9 +271,11 @@ class KeyedState:
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         return Found(offsets, t, rank, mask.reshape(n, -1) if n else mask.reshape(0, self.program.mask_bytes), slots)
 
-    def sweep(self, first_shard: int, shards: int, cutoff_us: int, settled: int) -> None:
-        """Forgets, in some shards, rows before `cutoff_us`, keys without rows and ids of forgotten rows."""
-        self._check(lib.ps_live_sweep(self._state, first_shard, shards, cutoff_us, settled))
+    def sweep(self, first_shard: int, shards: int, horizon: Horizon) -> None:
+        """Forgets and folds, in some shards, what the horizon allows, with keys without rows and ids of no use."""
+        made = ffi.new("ps_horizon *")
+        horizon.put(made)
+        self._check(lib.ps_live_sweep(self._state, first_shard, shards, made))
 
     def counts(self) -> Counts:
         """What the state holds now."""

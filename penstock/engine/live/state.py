@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 ARENA_FILE = "arena.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _SHARED = Path("/dev/shm")  # noqa: S108 shared memory is the point: it is never written back to a disk
 _ENOUGH_BYTES = 1 << 30
 _LENGTH = struct.Struct("<I")

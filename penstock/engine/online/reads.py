@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from penstock.algebra.monoids import Status as Made
 from penstock.engine.history.answers import Status
+from penstock.engine.live.asof import ASOF_LATE_US
 from penstock.engine.live.flow import alike, origin_of
 from penstock.engine.online.present import Moment, Present
 from penstock.errors import EngineError
@@ -58,9 +59,14 @@ def read_lookup(asking: Asking, lookup: LookupPlan, keys: Sequence[pa.Array]) ->
 
 
 def read_source(asking: Asking, source: AsOfPlan | GroupPlan, keys: Sequence[pa.Array]) -> Read:
-    """All that is kept for the keys."""
+    """All that is kept for the keys.
+
+    Raises:
+        EngineError: `q` lies so far back that the state may have forgotten rows.
+    """
     if isinstance(source, GroupPlan):
         return read_group(asking, source, keys)
+    refuse_past(asking, ASOF_LATE_US, "a read as of an instant", "ask history")
     n = len(keys[0])
     state = asking.present.asof(source)
     log = origin_of(source.relation).name
@@ -74,7 +80,7 @@ def read_group(asking: Asking, plan: GroupPlan, keys: Sequence[pa.Array]) -> Rea
     Raises:
         EngineError: `q` lies so far back that the state may have forgotten rows.
     """
-    refuse_past(asking, plan)
+    refuse_past(asking, plan.observations_late_us, plan.name.name, "ask history, or declare observations_late")
     n = len(keys[0])
     state = asking.present.group(plan)
     log = origin_of(plan.input).name
@@ -84,15 +90,15 @@ def read_group(asking: Asking, plan: GroupPlan, keys: Sequence[pa.Array]) -> Rea
     return Read(found.columns, statuses, np.full(n, max(0, asking.q_us - asking.moment.known_us), np.int64))
 
 
-def refuse_past(asking: Asking, plan: GroupPlan) -> None:
+def refuse_past(asking: Asking, late_us: int, what: str, remedy: str) -> None:
     """Refuses instants that only history can answer.
 
     Raises:
-        EngineError: `q` lies before what is known, by more than the group's observations are late.
+        EngineError: `q` lies before what is known, by more than `late_us`.
     """
-    if asking.q_us < asking.moment.known_us - plan.observations_late_us:
+    if asking.q_us < asking.moment.known_us - late_us:
         raise EngineError(
-            f"online answers about its present, and {plan.observations_late_us} us before it of {plan.name.name}",
+            f"online answers about its present, and {late_us} us before it of {what}",
             found=f"q = {asking.q_us}, when everything until {asking.moment.known_us} is known",
-            remedy="ask history, or declare observations_late",
+            remedy=remedy,
         )

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "../prefix.h"
 #include "../query.h"
 
 enum { MOST = 1500, SLOTS = 4, MASKS = 9, FIELDS = 12, WINDOWS = 5 };
@@ -46,7 +47,8 @@ typedef struct {
     int64_t code[512];
     int64_t n;
     int32_t n_fields, n_windows, n_outputs;
-    int64_t field[2 * FIELDS][4], window[WINDOWS][6], output[64][10];
+    int64_t field[2 * FIELDS][4], window[WINDOWS][6], output[64][10], keep[80][4];
+    int32_t n_keeps;
 } design;
 
 static int32_t add_field(design *x, int64_t op, int64_t slot, int64_t mask, int64_t half_life) {
@@ -74,6 +76,20 @@ static void design_outputs(design *x, int64_t op, int32_t a, int32_t count, int6
     }
 }
 
+static void add_keep(design *x, int64_t op, int64_t slot, int64_t mask, int64_t n) {
+    int64_t made[4] = {op, slot, mask, n};
+    memcpy(x->keep[x->n_keeps++], made, sizeof made);
+}
+
+/* What an output over a lifetime reads as rows. */
+static void design_keep(design *x, const int64_t *o) {
+    if (x->window[o[1]][0] != PS_LIFETIME) return;
+    if (o[0] == PS_OUT_DISTINCT) add_keep(x, PS_KEEP_DISTINCT, o[6], o[4], o[5] ? o[5] + 1 : 0);
+    if (o[0] != PS_OUT_ROW) return;
+    const int64_t *f = x->field[o[2]];
+    add_keep(x, f[0] == PS_FIRST ? PS_KEEP_FIRST : PS_KEEP_LAST, -1, f[2], 1);
+}
+
 static void design_program(design *x, source *in) {
     memset(x, 0, sizeof *x);
     x->n_windows = 1 + (int32_t)take(in, WINDOWS);
@@ -97,14 +113,17 @@ static void design_program(design *x, source *in) {
         x->output[x->n_outputs - 1][4] = (int64_t)take(in, MASKS + 1) - 1;
         x->output[x->n_outputs - 1][5] = take(in, 2) ? 0 : take(in, 20);
     }
-    int64_t header[8] = {PS_PROGRAM_MAGIC, 1, 1, SLOTS, MASKS, x->n_fields, x->n_windows, x->n_outputs};
+    for (int32_t w = 0; w < x->n_windows; w++)
+        if (x->window[w][0] == PS_ROWS) add_keep(x, PS_KEEP_LAST, -1, -1, x->window[w][5]);
+    for (int32_t k = 0; k < x->n_outputs; k++) design_keep(x, x->output[k]);
+    int64_t header[10] = {PS_PROGRAM_MAGIC, 2, 1, SLOTS, MASKS, x->n_fields, x->n_windows, x->n_outputs, x->n_keeps, 1};
     int64_t slots[2 * SLOTS] = {PS_INT, 8, PS_FLOAT, 8, PS_DECIMAL, 16, PS_INT, 0};
     struct {
         const void *from;
         size_t words;
-    } parts[5] = {{header, 8}, {slots, 2 * SLOTS}, {x->field, (size_t)x->n_fields * 4}, {x->window, (size_t)x->n_windows * 6},
-                  {x->output, (size_t)x->n_outputs * 10}};
-    for (int i = 0; i < 5; i++) {
+    } parts[6] = {{header, 10}, {slots, 2 * SLOTS}, {x->field, (size_t)x->n_fields * 4}, {x->window, (size_t)x->n_windows * 6},
+                  {x->output, (size_t)x->n_outputs * 10}, {x->keep, (size_t)x->n_keeps * 4}};
+    for (int i = 0; i < 6; i++) {
         memcpy(x->code + x->n, parts[i].from, parts[i].words * 8);
         x->n += (int64_t)parts[i].words;
     }
@@ -114,7 +133,8 @@ static void design_program(design *x, source *in) {
 
 typedef struct {
     row rows[MOST + 1]; /* in order; the last place is room for an external self row */
-    int64_t n;
+    row gone[MOST + 1]; /* folded, in order */
+    int64_t n, n_gone;
     row self;
 } model;
 
@@ -137,8 +157,13 @@ static void pick(const model *m, const int64_t *w, int64_t q, int64_t a, int64_t
     int64_t right = end + (w[4] != PS_LEFT);
     if (w[4] == PS_RIGHT && left != INT64_MIN) left++;
     int external = self == -2 && w[3] == 0;
+    int64_t g = 0;
     out->n = 0;
     for (int64_t i = 0; i <= m->n; i++) {
+        for (; g < m->n_gone && (i == m->n || after(&m->rows[i], &m->gone[g])); g++) {
+            if (external && after(&m->gone[g], &m->self)) out->rows[out->n++] = &m->self, external = 0;
+            if (m->gone[g].t >= left && m->gone[g].t < right && m->gone[g].kf <= a) out->rows[out->n++] = &m->gone[g];
+        }
         if (external && (i == m->n || after(&m->rows[i], &m->self))) out->rows[out->n++] = &m->self, external = 0;
         if (i == m->n) break;
         const row *r = &m->rows[i];
@@ -243,7 +268,7 @@ typedef struct {
     ps_scratch *w;
     model *m;
     int64_t arrived;
-    int64_t retired;
+    int64_t retired, fold_t, fold_rank;
 } world;
 
 static row random_row(world *x, source *in, int with_kt) {
@@ -270,30 +295,53 @@ static void view_of(const row *r, const ps_program *p, ps_series *view) {
     view->slot[2] = (uint8_t *)(uintptr_t)&r->d, view->mask = (uint8_t *)(uintptr_t)r->mask;
 }
 
-static void model_insert(model *m, const row *r) {
-    int64_t at = m->n;
-    while (at > 0 && after(&m->rows[at - 1], r)) at--;
-    memmove(m->rows + at + 1, m->rows + at, (size_t)(m->n - at) * sizeof *m->rows);
-    m->rows[at] = *r, m->n++;
+static void insert_row(row *rows, int64_t *n, const row *r) {
+    int64_t at = *n;
+    while (at > 0 && after(&rows[at - 1], r)) at--;
+    memmove(rows + at + 1, rows + at, (size_t)(*n - at) * sizeof *rows);
+    rows[at] = *r, ++*n;
 }
 
-/* Moves the series to a block of another capacity. */
-static int move_block(world *x, int64_t cap, int32_t flags) {
+static void model_insert(model *m, const row *r) { insert_row(m->rows, &m->n, r); }
+
+static int is_full(const model *m) { return m->n + m->n_gone >= MOST; }
+
+/* Moves the series to a block of another capacity, less the marked rows. */
+static int move_marked(world *x, int64_t cap, int32_t flags, const uint8_t *marks, int64_t n_marks) {
     ps_state state;
+    if (x->s && x->s->prefixed) flags |= PS_HAS_PREFIX;
     ps_state_init(&state, cap, flags);
     state.retired = x->retired;
     uint8_t *block = aligned_alloc(64, (ps_block_bytes(x->p, cap, flags) + 63) / 64 * 64 + 64);
     ps_series *s = calloc(1, sizeof *s);
     ps_block_bind(s, x->p, block, &state);
-    if (x->s && ps_series_copy(x->s, s) != 0) return fail("copy");
+    if (x->s && ps_series_copy(x->s, s, marks, n_marks) != 0) return fail("copy");
+    if (x->s && s->prefixed) ps_prefix_fold(x->s, s, marks, n_marks);
     int64_t kept = 0;
-    for (int64_t i = 0; i < x->m->n; i++)
-        if (x->m->rows[i].kt > x->retired) x->m->rows[kept++] = x->m->rows[i];
+    for (int64_t i = 0; i < x->m->n; i++) {
+        row r = x->m->rows[i];
+        if (i < n_marks && marks[i] == PS_FOLDS) insert_row(x->m->gone, &x->m->n_gone, &r);
+        else if (r.kt > x->retired) x->m->rows[kept++] = r;
+    }
     x->m->n = kept;
     free(x->s), free(x->block);
     x->s = s, x->block = block;
     ps_scratch_reset(x->w);
     return s->n == kept ? 0 : fail("rows of a copy");
+}
+
+static int move_block(world *x, int64_t cap, int32_t flags) { return move_marked(x, cap, flags, NULL, 0); }
+
+/* Folds what a horizon allows, which never goes back. */
+static int fold(world *x, source *in) {
+    uint8_t marks[MOST + 1];
+    int64_t t = instant(in), rank = instant(in), n;
+    ps_horizon h = {INT64_MIN, x->retired, t > x->fold_t ? t : x->fold_t, rank > x->fold_rank ? rank : x->fold_rank};
+    int64_t leaving = ps_prefix_marks(x->s, &h, marks, &n);
+    if (leaving < 0) return fail("marks");
+    x->fold_t = h.fold_t, x->fold_rank = h.fold_rank;
+    int32_t flags = (x->s->kt ? PS_HAS_KT : 0) | PS_HAS_ORD | PS_HAS_PREFIX;
+    return move_marked(x, x->m->n - leaving + 1 + take(in, 50), flags, marks, n);
 }
 
 /* Appends many rows at once, made from a few bytes of the input. */
@@ -308,7 +356,7 @@ static int extend(world *x, source *in) {
     source more = {noise, sizeof noise};
     ps_series view = {.p = x->p, .t = t, .kf = kf, .kt = kt, .ord = ord, .mask = masks};
     view.slot[0] = (uint8_t *)ints, view.slot[1] = (uint8_t *)floats, view.slot[2] = (uint8_t *)decimals;
-    for (uint32_t i = 0; i < n && x->m->n < MOST; i++) {
+    for (uint32_t i = 0; i < n && !is_full(x->m); i++) {
         row r = random_row(x, &more, x->s->kt != NULL);
         const row *last = x->m->n ? &x->m->rows[x->m->n - 1] : &r;
         r.t = last->t + take(&more, 2);
@@ -331,10 +379,11 @@ static int extend(world *x, source *in) {
 
 static int change(world *x, source *in) {
     ps_series view;
-    uint32_t what = take(in, 17);
+    uint32_t what = take(in, 18);
+    if (what == 17) return fold(x, in);
     if (what >= 15) return extend(x, in);
     if (what < 9) { /* insert a few */
-        for (uint32_t n = 1 + take(in, 24); n > 0 && x->m->n < MOST; n--) {
+        for (uint32_t n = 1 + take(in, 24); n > 0 && !is_full(x->m); n--) {
             row r = random_row(x, in, x->s->kt != NULL);
             if (r.kt <= x->retired) continue;
             view_of(&r, x->p, &view);
@@ -344,11 +393,11 @@ static int change(world *x, source *in) {
         }
     } else if (what < 11 && x->s->kt && x->m->n) { /* supersede */
         int64_t i = take(in, (uint32_t)x->m->n), kt = x->m->rows[i].kf + 1 + take(in, 80);
-        if (kt > x->retired && x->m->rows[i].kt > x->retired) {
+        if (kt > x->retired && x->m->rows[i].kt > x->retired && x->m->rows[i].kf > x->fold_rank) {
             x->m->rows[i].kt = kt;
             if (ps_series_supersede(x->s, x->s->head + i, kt) != 0) return fail("supersede");
         }
-    } else if (what < 12 && x->m->n) { /* drop from the left */
+    } else if (what < 12 && x->m->n && x->fold_t == INT64_MIN) { /* drop from the left */
         int64_t t = x->m->rows[take(in, (uint32_t)x->m->n) / 2].t, n = 0;
         while (n < x->m->n && x->m->rows[n].t < t) n++;
         memmove(x->m->rows, x->m->rows + n, (size_t)(x->m->n - n) * sizeof *x->m->rows);
@@ -366,6 +415,12 @@ static int change(world *x, source *in) {
     return 0;
 }
 
+/* Whether a window may be asked about although rows were folded. */
+static int is_allowed(const world *x, const int64_t *w, int64_t q, int64_t calendar) {
+    int64_t end = q - w[3], left = w[0] == PS_TIME ? floor_to(end - w[1], w[2]) : calendar;
+    return x->fold_t == INT64_MIN || (w[0] == PS_TIME || w[0] == PS_CALENDAR ? left : end) >= x->fold_t;
+}
+
 static int ask(world *x, const design *d, source *in) {
     enum { N = 9 };
     int64_t q[N], a[N], self[N], calendar[WINDOWS * N];
@@ -379,6 +434,7 @@ static int ask(world *x, const design *d, source *in) {
     for (int i = 0; i < N; i++) {
         q[i] = instant(in), a[i] = take(in, 2) ? q[i] : instant(in);
         a[i] = a[i] < x->retired ? x->retired : a[i];
+        a[i] = a[i] < x->fold_rank ? x->fold_rank : a[i];
         self[i] = take(in, 2) || !x->m->n ? -(int64_t)take(in, 2) - 1 : x->s->head + take(in, (uint32_t)x->m->n);
         for (int w = 0; w < WINDOWS; w++) calendar[w * N + i] = q[i] - take(in, 90);
     }
@@ -388,6 +444,8 @@ static int ask(world *x, const design *d, source *in) {
     for (int i = 0; i < N; i++) {
         int64_t asked[3] = {q[i], a[i], self[i] >= 0 ? self[i] - x->s->head : self[i]};
         for (int32_t k = 0; k < x->p->n_outputs; k++) {
+            int32_t cut = x->p->windows[x->p->outputs[k].window].calendar;
+            if (!is_allowed(x, d->window[x->p->outputs[k].window], q[i], cut < 0 ? 0 : calendar[cut * N + i])) continue;
             const uint8_t *record = records + (size_t)i * x->p->record_bytes;
             int32_t place = x->p->windows[x->p->outputs[k].window].calendar;
             const char *wrong = check_output(d, x->m, k, record + x->p->outputs[k].offset, record[x->p->stat_offset + (size_t)k],
@@ -395,6 +453,8 @@ static int ask(world *x, const design *d, source *in) {
             if (wrong) return fail(wrong);
         }
         int32_t window = (int32_t)take(in, (uint32_t)x->p->n_windows), place = x->p->windows[window].calendar;
+        if (!is_allowed(x, d->window[window], q[i], place < 0 ? 0 : calendar[place * N + i])) continue;
+        if (x->m->n_gone && d->window[window][0] == PS_LIFETIME) continue; /* its rows are not all there */
         int64_t limit = take(in, 2) ? -1 : (int64_t)take(in, 30);
         picked p;
         pick(x->m, d->window[window], asked[0], asked[1], asked[2], place < 0 ? 0 : calendar[place * N + i], &p);
@@ -418,7 +478,7 @@ static int ask(world *x, const design *d, source *in) {
 static int run_series(source *in) {
     design *d = malloc(sizeof *d);
     design_program(d, in);
-    world x = {.p = ps_program_new(d->code, d->n), .m = calloc(1, sizeof(model)), .retired = INT64_MIN};
+    world x = {.p = ps_program_new(d->code, d->n), .m = calloc(1, sizeof(model)), .retired = INT64_MIN, .fold_t = INT64_MIN, .fold_rank = INT64_MIN};
     int wrong = x.p ? 0 : fail("a sound program was refused");
     if (x.p) {
         x.w = ps_scratch_new(x.p);
