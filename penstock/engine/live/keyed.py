@@ -20,7 +20,19 @@ from penstock.algebra.program import Kind, Program
 from penstock.algebra.table import Column
 from penstock.errors import EngineError
 
-__all__ = ["FOREVER", "Answered", "Applied", "Counts", "Found", "Horizon", "KeyedState", "Records", "Slots", "Stale", "id_hashes"]
+__all__ = [
+    "FOREVER",
+    "Answered",
+    "Applied",
+    "Counts",
+    "Found",
+    "Horizon",
+    "KeyedState",
+    "Records",
+    "Slots",
+    "Stale",
+    "id_hashes",
+]
 
 Int64s = npt.NDArray[np.int64]
 Records = npt.NDArray[np.uint64]

@@ -145,8 +145,8 @@ def test_a_damaged_or_newer_manifest_is_refused(tmp_path: Path) -> None:
     checkpointer.close()
     arena.close()
     good = (tmp_path / "manifest").read_bytes()
-    (tmp_path / "manifest").write_bytes(good.replace(b'"format": 1', b'"format": 2'))
-    with pytest.raises(StoreError, match="format 2"):
+    (tmp_path / "manifest").write_bytes(good.replace(b'"format": 2', b'"format": 3'))
+    with pytest.raises(StoreError, match="format 3"):
         read_manifest(tmp_path)
     (tmp_path / "manifest").write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
     with pytest.raises(StoreError, match="damaged"):
