@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -127,3 +128,28 @@ def test_an_erasure_that_was_killed_is_taken_up(project: Path, stage: int) -> No
     )
     assert len(json.loads(done.stdout.splitlines()[-1])["topics"]) == 1
     assert_erased(project)
+
+
+def test_a_running_job_of_another_process_is_waited_for(project: Path) -> None:
+    root, memory = Path(__file__).parents[2], project / ".penstock"
+    command = [sys.executable, "-c", "from penstock.cli import main; main()"]
+    live = [*command, "features", "live", "--emit", "by_shop", "--memory-dir", str(memory)]
+    with subprocess.Popen(live, cwd=project, env={**os.environ, "PYTHONPATH": str(root)}, text=True) as job:
+        try:
+            while not list(memory.glob("penstock-*-2")):  # the second epoch: the fixture had the first
+                assert job.poll() is None
+                time.sleep(0.02)
+            with Deployment(project) as d:
+                erase(d, {"who": SECRET}, reason="asked", author="@dpo")
+                assert job.poll() is None and not holding(memory / "live")
+                assert not [path for path in memory.glob("penstock-*") if SECRET.encode() in path.read_bytes()]
+                online = d.online()
+                assert online is not None
+                q_us = online.moment().known_us + 1
+                assert online.group("by_who", SECRET, q_us=q_us).table(statuses=True)["n_1h:status"][0].as_py() == "unseen"
+                assert online.group("by_shop", 1, q_us=q_us).columns["n_1h"].to_pylist() == [3]
+                online.close()
+                assert replay_check(d, "by_shop").ok
+        finally:
+            job.send_signal(signal.SIGTERM)
+    assert job.returncode == 0 and not holding(memory / "live")
