@@ -146,7 +146,9 @@ def test_a_running_job_of_another_process_is_waited_for(project: Path) -> None:
                 online = d.online()
                 assert online is not None
                 q_us = online.moment().known_us + 1
-                assert online.group("by_who", SECRET, q_us=q_us).table(statuses=True)["n_1h:status"][0].as_py() == "unseen"
+                assert (
+                    online.group("by_who", SECRET, q_us=q_us).table(statuses=True)["n_1h:status"][0].as_py() == "unseen"
+                )
                 assert online.group("by_shop", 1, q_us=q_us).columns["n_1h"].to_pylist() == [3]
                 online.close()
                 assert replay_check(d, "by_shop").ok

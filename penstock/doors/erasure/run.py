@@ -146,7 +146,9 @@ def _erase_log(topic: Topic, order: Order) -> int:
 def _erase_lake(deployment: Deployment, topic: Topic, order: Order) -> int:
     if not (deployment.state / "lake").exists() or topic.lake_table() not in deployment.lake.tables():
         return 0
-    return deployment.lake.erase(topic.lake_table(), _typed(topic, order.key), reason=order.reason)
+    return deployment.lake.erase(
+        topic.lake_table(), _typed(topic, order.key), reason=order.reason, versions=topic.config.corrected
+    )
 
 
 def _erase_states(deployment: Deployment) -> int:

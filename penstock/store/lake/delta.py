@@ -9,12 +9,14 @@ from typing import Any, Final
 
 import msgspec
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, SchemaMismatchError, TableNotFoundError
 
 from penstock.clock import Clock
 from penstock.errors import DataError, StoreError, nearest
+from penstock.semantics.columns import ID, OFFSET, PARTITION
 from penstock.store.lake.additions import additions
 from penstock.store.lake.interface import LakeCommit, TableVersion
 from penstock.store.lake.shape import cast, fitted, literal, matching, quoted, same_columns, storable
@@ -226,20 +228,32 @@ class DeltaLake:
                     remedy=nearest(name, dataset.schema.names),
                     where=self.url,
                 )
+        # Files that delta-rs rewrote hold views of text, which Arrow's scan does not compare: that is done behind it.
+        texts = {n: v for n, v in (where or {}).items() if not pa.types.is_primitive(dataset.schema.field(n).type)}
+        names = dataset.schema.names if columns is None else list(columns)
+        plain = {n: v for n, v in (where or {}).items() if n not in texts}
         with _Explained(self.url, table):
             scanner = dataset.scanner(
-                columns=None if columns is None else list(columns),
-                filter=matching(where, between, dataset.schema),
+                columns=list(dict.fromkeys([*names, *texts])),
+                filter=matching(plain, between, dataset.schema),
                 batch_size=_BATCH_ROWS,
                 batch_readahead=2,
                 fragment_readahead=1,
             )
             reader = scanner.to_reader()
-        return pa.RecordBatchReader.from_batches(reader.schema, self._streamed(table, reader))
+        schema = pa.schema([reader.schema.field(name) for name in names])
+        return pa.RecordBatchReader.from_batches(schema, self._streamed(table, reader, texts, names))
 
-    def _streamed(self, table: str, reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+    def _streamed(
+        self, table: str, reader: pa.RecordBatchReader, texts: Mapping[str, Any], names: Sequence[str]
+    ) -> Iterator[pa.RecordBatch]:
         with _Explained(self.url, table):
-            yield from reader
+            for batch in reader:
+                kept = batch
+                for name, value in texts.items():
+                    wanted = pa.scalar(value, kept.schema.field(name).type)
+                    kept = kept.filter(pc.fill_null(pc.equal(kept.column(name), wanted), False))
+                yield kept.select(names)
 
     def additions(
         self, table: str, columns: Sequence[str] | None = None, *, version: int | None = None
@@ -312,10 +326,14 @@ class DeltaLake:
                 return LakeCommit(handle.version())
         raise self._too_busy(table)
 
-    def erase(self, table: str, key: Mapping[str, Any], *, reason: str) -> int:
+    def erase(self, table: str, key: Mapping[str, Any], *, reason: str, versions: bool = False) -> int:
         """Takes rows whose columns equal `key` out of the table, then deletes the files of all older versions.
 
         Versions before this one can no longer be read.
+
+        Args:
+            versions: rows of one id and partition are versions of one event, as a sink writes them: those before an
+                erased one go with it, or they would count again.
 
         Raises:
             StoreError: no such table or column, or no column named.
@@ -323,6 +341,8 @@ class DeltaLake:
         if not key:
             raise StoreError("erase rows by a key", found="no column", remedy="name at least one column and its value")
         n = sum(len(batch) for batch in self.read(table, list(key)[:1], where=key))
+        if n and versions:
+            n += self._erase_former(table, key)
         if n:
             predicate = " AND ".join(f"{quoted(name)} = {literal(value)}" for name, value in key.items())
             with _Explained(self.url, table):
@@ -388,6 +408,20 @@ class DeltaLake:
                 hours, dry_run=False, enforce_retention_duration=False, commit_properties=self._commit({})
             )
         return len(gone)
+
+    def _erase_former(self, table: str, key: Mapping[str, Any]) -> int:
+        """Takes out earlier versions, under other keys, of the events that have the key; how many."""
+        rows = self.read(table, [ID, PARTITION, OFFSET], where=key).read_all()
+        last = rows.filter(pc.is_valid(rows[ID])).group_by([ID, PARTITION]).aggregate([(OFFSET, "max")])
+        on = f"target.{ID} = source.{ID} AND target.{PARTITION} = source.{PARTITION}"
+        with _Explained(self.url, table):
+            handle = self._table(table)
+            merger = handle.merge(
+                last, on, source_alias="source", target_alias="target", commit_properties=self._commit({})
+            )
+            done = merger.when_matched_delete(predicate=f"target.{OFFSET} < source.{OFFSET}_max").execute()
+            self._sync(table, handle.version())
+        return int(done["num_target_rows_deleted"])
 
     def _forget_history(self, table: str) -> None:
         """Deletes the log entries of all versions before the newest, which tell least and greatest values.

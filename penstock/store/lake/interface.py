@@ -86,8 +86,8 @@ class Lake(Protocol):
         """Replaces rows of equal key and adds the others."""
         ...
 
-    def erase(self, table: str, key: Mapping[str, Any], *, reason: str) -> int:
-        """Takes rows whose columns equal `key` out of the table and its files, all versions; how many."""
+    def erase(self, table: str, key: Mapping[str, Any], *, reason: str, versions: bool = False) -> int:
+        """Takes rows whose columns equal `key`, with `versions` also former ones of their events, out of all files."""
         ...
 
     def compact(self, table: str) -> int:

@@ -43,6 +43,30 @@ def test_versions_tell_their_commit_time(lake: Lake, clock: ReplayClock) -> None
     assert versions[1].details["why"] == "test"
 
 
+def test_keys_of_text_are_erased_one_after_the_other(lake: Lake) -> None:
+    lake.create_table("t", SCHEMA)
+    lake.append("t", rows("ada", "bob", "cyd", "dan"))
+    for user in ("bob", "cyd"):
+        assert lake.erase("t", {"user": user}, reason="asked") == 1
+    assert sorted(lake.read("t").read_all()["user"].to_pylist()) == ["ada", "dan"]
+    assert lake.read("t", ["n"], where={"user": "dan"}).read_all()["n"].to_pylist() == [3]
+
+
+def test_former_versions_of_an_erased_event_go_with_it(lake: Lake) -> None:
+    rows = {
+        "_id": ["a", "b", "a", "a", None],
+        "_partition": pa.array([0, 0, 0, 1, 0], pa.int32()),
+        "_offset": [0, 1, 2, 0, 3],
+        "user": ["ada", "ada", "bob", "cyd", "bob"],
+    }
+    table = pa.table(rows)
+    lake.create_table("t", table.schema)
+    lake.append("t", table)
+    assert lake.erase("t", {"user": "bob"}, reason="asked", versions=True) == 3
+    left = lake.read("t").read_all().sort_by("user")
+    assert left["_id"].to_pylist() == ["b", "a"] and left["user"].to_pylist() == ["ada", "cyd"]
+
+
 def test_an_erased_key_is_in_no_file(lake: Lake, tmp_path: Path) -> None:
     lake.create_table("t", SCHEMA)
     lake.append("t", rows("ada", "o'bob"))
