@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -181,12 +182,12 @@ def consume(turn: Turn, key: tuple[str, str]) -> None:
 def _fire_window(turn: Turn, row: WorkflowRow, trigger: TriggerPlan) -> None:
     rule, key = trigger.spec.consume, (row.name, trigger.spec.name)
     while waiting := turn.state.waiting.get(key):
-        values = list(waiting.values())
-        late = rule.deadline is not None and values[0].at_us + rule.deadline <= turn.now_us
-        if rule.count is not None and len(values) >= rule.count:
-            _fire(turn, row, trigger, values[: rule.count])
+        oldest = next(iter(waiting.values()))
+        late = rule.deadline is not None and oldest.at_us + rule.deadline <= turn.now_us
+        if rule.count is not None and len(waiting) >= rule.count:
+            _fire(turn, row, trigger, list(islice(waiting.values(), rule.count)))
         elif late or (rule.count is None and rule.deadline is None):
-            _fire(turn, row, trigger, values)
+            _fire(turn, row, trigger, list(waiting.values()))
         else:
             arm_window(turn, row.name, trigger)
             return
@@ -195,19 +196,24 @@ def _fire_window(turn: Turn, row: WorkflowRow, trigger: TriggerPlan) -> None:
 def _fire_when_room(turn: Turn, row: WorkflowRow, trigger: TriggerPlan) -> None:
     """`coalesce` and `latest`: what waits goes into one run, made when it can begin at once."""
     state, key = turn.state, (row.name, trigger.spec.name)
-    values = list(state.waiting[key].values())
+    waiting = state.waiting[key]
+    newest = next(reversed(waiting.values()))
     graph = state.current(row.name)
-    taken = values if trigger.spec.consume.how == "coalesce" else values[-1:]
-    try:
-        overlap = overlap_key(graph, _parameters(graph, taken))
-    except WorkflowError:
-        overlap = ""
-    if graph.spec.overlap.how != "replace_running" and not room_for(turn, row.name, overlap):
+    if graph.spec.overlap.how != "replace_running" and not room_for(turn, row.name, _key_of(graph, newest)):
         return
-    run = _fire(turn, row, trigger, taken)
-    for value in values:
-        if value not in taken:
-            turn.put(value, replace(value, state="superseded", run=run))
+    *older, newest = waiting.values()
+    latest = trigger.spec.consume.how == "latest"
+    run = _fire(turn, row, trigger, [newest] if latest else [*older, newest])
+    for value in older if latest else ():
+        turn.put(value, replace(value, state="superseded", run=run))
+
+
+def _key_of(graph: Graph, value: ConsumptionRow) -> str:
+    """The part of the overlap that a run of this value would belong to; one that makes none needs no room."""
+    try:
+        return overlap_key(graph, _parameters(graph, [value]))
+    except WorkflowError:
+        return ""
 
 
 def _fire(turn: Turn, row: WorkflowRow, trigger: TriggerPlan, values: list[ConsumptionRow]) -> str:
