@@ -96,6 +96,8 @@ class BatchComponent:
     """Kinds of facts the node may set, besides `status` and `interval`, which every batch node has."""
     preload: ClassVar[tuple[str, ...]] = ()
     """Modules a warm worker may import once, before it forks for this component; they must start no threads."""
+    example: ClassVar[Mapping[str, Any] | None] = None
+    """Parameters that work in any project: shown where the component is chosen, and run by its conformance suite."""
 
     def run(self, context: BatchContext, parameters: Any) -> None:
         """Does the work; an exception is a failure of this attempt. May run more than once, takes effect once."""

@@ -34,6 +34,7 @@ class Python(BatchComponent):
     name = "python"
     parameters = PythonParameters
     outputs: ClassVar[dict[str, str]] = {"result": "json", "*": "json"}
+    example: ClassVar[dict[str, Any]] = {"call": "platform:python_version"}
     facts = ("rows", "quality", "snapshot", "model", "watermark")
 
     def run(self, context: BatchContext, parameters: PythonParameters) -> None:

@@ -22,10 +22,14 @@ GROUP: Final = "penstock.components"
 FOLDER: Final = "components"
 """The folder of a project whose modules are looked through for components."""
 BUILT_IN: Final = (
-    "penstock.components.shell:Shell",
-    "penstock.components.stream_command:StreamCommand",
+    "penstock.components.feature_backfill:FeatureBackfill",
     "penstock.components.feature_live:FeatureLive",
+    "penstock.components.http:Http",
     "penstock.components.python:Python",
+    "penstock.components.shell:Shell",
+    "penstock.components.sql:Sql",
+    "penstock.components.stream_command:StreamCommand",
+    "penstock.components.wait:Wait",
 )
 
 Component: TypeAlias = type[BatchComponent] | type[StreamComponent]
@@ -41,7 +45,7 @@ class Found:
     def describe(self) -> dict[str, Any]:
         """Everything that a form, a list or another language needs, as JSON data."""
         one = self.component
-        described = {
+        described: dict[str, Any] = {
             "name": one.name,
             "version": one.version,
             "kind": one.kind,
@@ -52,6 +56,7 @@ class Found:
         }
         if issubclass(one, BatchComponent):
             described["outputs"] = dict(one.outputs)
+            described["example"] = None if one.example is None else dict(one.example)
         return described
 
 

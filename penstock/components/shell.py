@@ -43,6 +43,7 @@ class Shell(BatchComponent):
     name = "shell"
     parameters = ShellParameters
     outputs: ClassVar[dict[str, str]] = {"files": "folder", "line": "string"}
+    example: ClassVar[dict[str, str]] = {"command": "echo hello"}
 
     def run(self, context: BatchContext, parameters: ShellParameters) -> None:
         """Runs it to its end; any other exit code is a failure."""

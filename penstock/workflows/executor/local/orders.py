@@ -52,7 +52,7 @@ class Known(msgspec.Struct, frozen=True):
 
 
 class Ready(msgspec.Struct, frozen=True, tag="ready"):
-    """A template is ready to fork. `refused`: modules that it did not keep, and why."""
+    """A template is ready to fork. `refused`: modules that must not be loaded before a fork, and why."""
 
     pid: int
     components: dict[str, Known]

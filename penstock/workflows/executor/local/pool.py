@@ -21,6 +21,8 @@ __all__ = ["Pool"]
 
 _LOOK_S: Final = 0.25
 _IDLE_S: Final = 30.0
+_UNUSED_S: Final = 120.0
+"""How long a template that has modules loaded is kept after its last task."""
 _MOST_STARTS: Final = 5
 _PAUSE_S: Final = 0.2
 
@@ -38,8 +40,15 @@ class _Kind:
     template: TemplateProcess | None = None
     idle: list[TaskProcess] = field(default_factory=list)
     wanted: deque[tuple[TaskRef, bool]] = field(default_factory=deque)
+    used_s: float = 0.0
     failed_starts: int = 0
     again_s: float = 0.0
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a task waits for it or runs in it."""
+        template = self.template
+        return bool(self.wanted) or (template is not None and any(p.task for p in template.processes.values()))
 
 
 class Pool:
@@ -78,6 +87,8 @@ class Pool:
         self._old: list[TemplateProcess] = []
         self._environments = Environments(folders.environments)
         self._base = _Key(sys.executable, ())
+        self._unfit: set[str] = set()
+        """Modules that start threads as they are loaded."""
 
     def open(self) -> None:
         """Makes the first template."""
@@ -117,7 +128,11 @@ class Pool:
             if found is None:
                 return
             python = found
-        kind = self._kind(_Key(python, modules))
+        self._want(task, _Key(python, modules), alone)
+
+    def _want(self, task: TaskRef, key: _Key, alone: bool) -> None:
+        kind = self._kind(_Key(key.python, tuple(m for m in key.modules if m not in self._unfit)))
+        kind.used_s = time.monotonic()
         kind.wanted.append((task, alone))
         self._feed(kind)
 
@@ -135,9 +150,11 @@ class Pool:
     def look(self, now_s: float) -> None:
         """Starts again what failed, lets go of what nobody has needed for a while, and looks at environments."""
         self._environments.look()
-        for kind in self._kinds.values():
+        for kind in list(self._kinds.values()):
             if kind.wanted and kind.template is None and now_s >= kind.again_s:
                 self._feed(kind)
+            if kind.key != self._base and now_s - kind.used_s > _UNUSED_S and not kind.is_busy:
+                self._drop(kind)
             for process in kind.idle[1:]:
                 if now_s - process.idle_since_s > _IDLE_S:
                     kind.idle.remove(process)
@@ -180,14 +197,18 @@ class Pool:
 
     def _renew(self) -> None:
         """Lets all templates end their work; what was not begun asks again."""
-        kinds, self._kinds = self._kinds, {}
-        for kind in kinds.values():
-            for process in kind.idle:
-                process.close()
-            if kind.template is not None:
-                self._tidy(kind.template)
-            for task, _ in reversed(kind.wanted):
-                self._lost(task)
+        self._unfit.clear()
+        for kind in list(self._kinds.values()):
+            self._drop(kind)
+
+    def _drop(self, kind: _Kind) -> None:
+        del self._kinds[kind.key]
+        for process in kind.idle:
+            process.close()
+        if kind.template is not None:
+            self._tidy(kind.template)
+        for task, _ in reversed(kind.wanted):
+            self._lost(task)
 
     def _tidy(self, template: TemplateProcess) -> None:
         """Ends a template that is not wanted any more when its last task has ended."""
@@ -199,9 +220,16 @@ class Pool:
     # what templates tell
 
     def _loaded(self, template: TemplateProcess) -> None:
-        if (kind := self._kind_of(template)) is not None:
-            kind.failed_starts = 0
-            self._feed(kind)
+        kind = self._kind_of(template)
+        assert template.ready is not None
+        if kind is None:
+            return
+        if template.ready.refused:
+            self._unfit.update(template.ready.refused)
+            self._drop(kind)
+            return
+        kind.failed_starts = 0
+        self._feed(kind)
 
     def _forked(self, process: TaskProcess, error: str) -> None:
         kind = self._kind_of(process.template)
@@ -245,9 +273,7 @@ class Pool:
         if isinstance(python, Exception):
             self._refused(task, "failed", str(python))
             return
-        kind = self._kind(_Key(python, modules))
-        kind.wanted.append((task, True))
-        self._feed(kind)
+        self._want(task, _Key(python, modules), True)
 
 
 def _pick(idle: list[TaskProcess], alone: bool) -> TaskProcess | None:

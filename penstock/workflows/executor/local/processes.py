@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import struct
@@ -30,10 +31,16 @@ from penstock.workflows.executor.local.orders import (
 from penstock.workflows.executor.local.process import end_tree
 from penstock.workflows.messages import TaskRef
 
-__all__ = ["TaskProcess", "TemplateProcess", "Watcher"]
+__all__ = ["QUIET", "TaskProcess", "TemplateProcess", "Watcher"]
 
 _LENGTH: Final = struct.Struct("<I")
 _LARGEST: Final = 1 << 20
+QUIET: Final = {
+    "OPENBLAS_NUM_THREADS": "1",
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",
+    "_RJEM_MALLOC_CONF": "background_thread:false",
+}
+"""Keeps numpy's BLAS, Arrow and delta-rs from starting threads as they are loaded, for a template must have one."""
 _BOOT: Final = (
     "import sys; sys.path.append(sys.argv.pop(1)); from penstock.workflows.executor.local.template import main; main()"
 )
@@ -147,6 +154,7 @@ class TemplateProcess:
         self._forking: deque[TaskProcess] = deque()
         self._line, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         package = str(Path(penstock.__file__).parent.parent)
+        quiet = QUIET if modules else {}  # tasks of the first template load such libraries themselves, threads and all
         with log.open("ab") as out:
             self._process = subprocess.Popen(  # noqa: S603  our own module
                 [python, "-P", "-c", _BOOT, package, str(far.fileno()), str(project), *modules],
@@ -154,6 +162,7 @@ class TemplateProcess:
                 stdout=out,
                 stderr=out,
                 pass_fds=[far.fileno()],
+                env={**quiet, **os.environ},
             )
         far.close()
         watch(self._line.fileno(), self._read)

@@ -34,6 +34,7 @@ from penstock.workflows.executor.local.orders import (
     encode,
 )
 from penstock.workflows.executor.local.process import adopt_orphans, children_of, end_tree, has_ended, threads
+from penstock.workflows.executor.local.processes import QUIET
 from penstock.workflows.executor.local.task import serve
 from penstock.workflows.executor.local.traces import Traces
 
@@ -158,16 +159,16 @@ class Template:
 
 
 def _load(modules: list[str]) -> dict[str, str]:
-    """Loads modules; those that do not load, or start threads, and why. The latter makes this process unfit."""
+    """Loads modules; those that start threads, which makes this process unfit, and why."""
     refused = {}
     for name in modules:
         before = threads()
         try:
             importlib.import_module(name)
         except Exception as error:  # noqa: BLE001  a stranger's module may raise anything; the task will see it itself
-            refused[name] = f"{type(error).__name__}: {error}"
+            sys.stderr.write(f"{name} is not loaded before tasks: {type(error).__name__}: {error}\n")
         if threads() > before:
-            refused[name] = "it starts threads"
+            refused[name] = f"it starts {threads() - before} threads"
     return refused
 
 
@@ -183,6 +184,8 @@ def main() -> None:
     sys.path.insert(0, project)
     registry = discover(root)
     refused = _load(modules)
+    for name in QUIET if modules else ():
+        os.environ.pop(name, None)
     known = {
         name: Known(found.component.version, found.component.preload)
         for name, found in registry.found.items()
