@@ -237,7 +237,7 @@ def recover(args: argparse.Namespace) -> dict[str, Any]:
         for i in range(args.repeat):
             one.start("fan", f"r{i}")
             time.sleep(0.4)
-            (server,) = one.parts("penstock.server.control.run")
+            server = json.loads((one.folder / ".penstock" / "run" / "server.json").read_text())["pid"]
             killed = time.monotonic_ns()
             os.kill(server, signal.SIGKILL)
             one.until(lambda i=i: one.state(f"r{i}") == "done", step_s=0.1)

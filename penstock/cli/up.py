@@ -41,7 +41,7 @@ def up(
     state = root / ".penstock"
     _alone(root)
     parts = [
-        Part("server", server_command(root, port)),
+        Part("server", server_command(root, port), standby=True),
         Part("worker", worker_command(root, slots)),
     ]
     if _takes_events(root):

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Final
@@ -21,18 +21,26 @@ __all__ = ["Guardian", "Part", "ingest_command", "server_command", "worker_comma
 _LONGEST_S: Final = 10.0
 _CALM_S: Final = 30.0
 _STOP_S: Final = 15.0
+_SPARE_S: Final = 3.0
 
 
 @dataclass
 class Part:
-    """A process that must be there: its name and command."""
+    """A process that must be there: its name and command.
+
+    With `standby` a second process is kept that has read its code and waits for a line on its standard input; it takes
+    over when the first dies, without the second or so that reading takes.
+    """
 
     name: str
     command: Sequence[str]
+    standby: bool = False
     process: subprocess.Popen[bytes] | None = None
     started_s: float = 0.0
     deaths: int = 0
-    next_s: float = field(default=0.0)
+    next_s: float = 0.0
+    spare: subprocess.Popen[bytes] | None = None
+    spare_s: float = 0.0
 
 
 class Guardian:
@@ -91,27 +99,38 @@ class Guardian:
             self._wake_in.recv(1024)
 
     def _due_s(self) -> float:
-        waiting = [part.next_s - time.monotonic() for part in self._parts if part.process is None]
+        now = time.monotonic()
+        waiting = [part.next_s - now for part in self._parts if part.process is None]
+        waiting += [part.spare_s - now for part in self._parts if part.standby and part.spare is None]
         return min(waiting, default=1.0)
 
     def _keep(self, *, is_ready: bool) -> None:
         for part in self._parts:
             if part.process is not None and (code := part.process.poll()) is not None:
                 self._died(part, code, is_ready=is_ready)
+            if part.spare is not None and part.spare.poll() is not None:
+                part.spare = None
             if part.process is None and time.monotonic() >= part.next_s:
                 self._start(part)
+            elif part.standby and is_ready and part.spare is None and time.monotonic() >= part.spare_s:
+                part.spare = self._spawn(part, ["--standby"], subprocess.PIPE)
 
     def _start(self, part: Part) -> None:
+        spare, part.spare = part.spare, None
+        if spare is not None and spare.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):
+                spare.stdin.write(b"go\n")
+                spare.stdin.close()
+        part.process = spare or self._spawn(part, [], subprocess.DEVNULL)
+        part.started_s = time.monotonic()
+        part.spare_s = part.started_s + _SPARE_S
+
+    def _spawn(self, part: Part, more: list[str], stdin: int) -> subprocess.Popen[bytes]:
         self._logs.mkdir(parents=True, exist_ok=True)
         with (self._logs / f"{part.name}.log").open("ab") as log:
-            part.process = subprocess.Popen(  # noqa: S603  our own modules
-                list(part.command),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
+            return subprocess.Popen(  # noqa: S603  our own modules
+                [*part.command, *more], stdin=stdin, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
             )
-        part.started_s = time.monotonic()
 
     def _died(self, part: Part, code: int, *, is_ready: bool) -> None:
         lived_s = time.monotonic() - part.started_s
@@ -129,6 +148,10 @@ class Guardian:
         self._say(f"{part.name} {how}; starts again" + (f" in {wait_s:.1f} s" if wait_s else ""))
 
     def _end(self) -> None:
+        for part in self._parts:
+            if part.spare is not None and part.spare.stdin is not None:
+                part.spare.stdin.close()  # its standard input ends, and so does it
+                part.spare.wait()
         living = [part.process for part in reversed(self._parts) if part.process is not None]
         for process in living:
             process.terminate()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 import os
-import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -13,9 +12,10 @@ import uvicorn
 
 from penstock.doors.deployment import Deployment
 from penstock.errors import DoorError
+from penstock.server.address import listen
 from penstock.server.app import IngestApp, Limits
 
-__all__ = ["TOKEN_VARIABLE", "listen", "read_token", "run_ingest"]
+__all__ = ["TOKEN_VARIABLE", "read_token", "run_ingest"]
 
 TOKEN_VARIABLE: Final = "PENSTOCK_TOKEN"  # noqa: S105  the name of a variable
 
@@ -93,19 +93,3 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens; port 0 takes a free one.
-
-    Raises:
-        DoorError: the address is in use.
-    """
-    try:
-        return socket.create_server(
-            (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=1024
-        )
-    except OSError as error:
-        raise DoorError(
-            f"the address {host}:{port} is free", found=str(error), remedy="choose another --port, or stop what has it"
-        ) from error

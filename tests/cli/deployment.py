@@ -72,6 +72,10 @@ class Deployment:
                 found.append(int(entry.name))
         return found
 
+    def server_pid(self) -> int:
+        """Of the server that serves now; another stands by."""
+        return int(json.loads((self.project / ".penstock" / "run" / "server.json").read_text())["pid"])
+
     def stop(self) -> None:
         if self.process is not None and self.process.poll() is None:
             self.process.terminate()

@@ -85,7 +85,7 @@ def test_a_change_is_a_version_with_author_reason_and_a_difference(hello: Deploy
 def test_a_killed_server_comes_back_by_itself_and_no_task_is_done_twice(sleepy: Deployment) -> None:
     sleepy.run("run", "start", "sleepy", "--run", "r1")
     sleepy.until((sleepy.project / "pids").exists)
-    (server,) = sleepy.parts("penstock.server.control.run")
+    server = sleepy.server_pid()
     os.kill(server, signal.SIGKILL)
     sleepy.until(lambda: "server was ended by signal 9" in sleepy.log.read_text())
     sleepy.until(sleepy.answers)

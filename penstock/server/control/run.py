@@ -11,9 +11,9 @@ from pathlib import Path
 import uvicorn
 
 from penstock.errors import PenstockError
+from penstock.server.address import listen
 from penstock.server.control.access import read_or_make_token
 from penstock.server.control.app import make_app
-from penstock.server.run import listen
 from penstock.workflows.control import Control
 
 __all__ = ["SERVER_FILE", "main", "serve"]
@@ -50,7 +50,9 @@ def serve(project: Path, port: int) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Reads the arguments and serves."""
+    """Reads the arguments and serves; with `--standby` only after a line has come on standard input."""
+    if "--standby" in arguments and not sys.stdin.readline():
+        return 0  # whoever kept it ready has ended
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     try:
         serve(Path(arguments[0]), int(arguments[1]))

@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from penstock.errors import Location, WorkflowError
 from penstock.names import Fingerprint, fingerprint
 from penstock.workflows.spec.convert import Places, validated
@@ -35,6 +33,8 @@ def to_json(spec: WorkflowSpec) -> str:
 
 def to_yaml(spec: WorkflowSpec) -> str:
     """A specification as YAML; `from_text` reads it back unchanged."""
+    import yaml  # a server that is only asked for JSON starts without it
+
     return str(yaml.safe_dump(plain(spec), sort_keys=False, allow_unicode=True, width=120))
 
 
@@ -64,6 +64,8 @@ def from_text(text: str, where: str = "the text") -> tuple[WorkflowSpec, Places]
     Raises:
         WorkflowError: it does not parse, does not fit the schema, or is of a newer format.
     """
+    import yaml
+
     try:
         tree = yaml.compose(text, Loader=yaml.SafeLoader)
         data = yaml.safe_load(text)
@@ -87,7 +89,7 @@ def from_text(text: str, where: str = "the text") -> tuple[WorkflowSpec, Places]
     return validated(data, f"workflow {data.get('name', '')}".rstrip(), where), places
 
 
-def _lines(tree: yaml.Node | None, where: str) -> dict[str, Location | str | None]:
+def _lines(tree: Any, where: str) -> dict[str, Location | str | None]:
     """The line of each node, by its name."""
     lines: dict[str, Location | str | None] = {}
     for node in _field(tree, "nodes"):
@@ -96,10 +98,10 @@ def _lines(tree: yaml.Node | None, where: str) -> dict[str, Location | str | Non
     return lines
 
 
-def _field(tree: yaml.Node | None, name: str, *, scalar: bool = False) -> list[yaml.Node]:
-    if not isinstance(tree, yaml.MappingNode):
+def _field(tree: Any, name: str, *, scalar: bool = False) -> list[Any]:
+    if getattr(tree, "id", "") != "mapping":
         return []
     found = [value for key, value in tree.value if key.value == name]
     if scalar:
-        return [value for value in found if isinstance(value, yaml.ScalarNode)]
-    return [item for value in found if isinstance(value, yaml.SequenceNode) for item in value.value]
+        return [value for value in found if value.id == "scalar"]
+    return [item for value in found if value.id == "sequence" for item in value.value]
