@@ -227,9 +227,8 @@ class Flow:
                 state = self.groups[relation.fingerprint]
                 found = self._apply(state, relation.keys, rows, self._horizon(relation))
                 wanted = relation.fingerprint in emit or relation.fingerprint in self._as_rows
-                if wanted and len(rows):
-                    late = rows.stands & (rows.t < rows.known - relation.observations_late_us)
-                    self.late_observations += int(late.sum())
+                if wanted:
+                    self._count_late(rows, relation)
                 frame = self._featured(relation, rows, found) if wanted else rows
         for asof in self.asofs.values():
             if asof.plan.relation.fingerprint == relation.fingerprint:
@@ -285,6 +284,7 @@ class Flow:
             found = self.asofs[read_name(source)].query(alike(keys, source), frame.t, a).columns
         else:
             state = self.groups[source.fingerprint]
+            self._count_late(frame, source)
             found = state.query(alike(keys, source), frame.t, a, own=below.name == frame.origin.name).columns
         pairs = zip(lookup.columns, lookup.outputs.columns, strict=True)
         return {output.name: found[column] for column, output in pairs}
@@ -307,6 +307,10 @@ class Flow:
         if made is None:
             made = _empty_like(observed.batch, relation)
         return self._ranked(made, origin)
+
+    def _count_late(self, rows: Frame, group: GroupPlan) -> None:
+        """Counts rows that ask about instants which the group's state need not answer any more."""
+        self.late_observations += int((rows.stands & (rows.t < rows.known - group.observations_late_us)).sum())
 
     def _apply(self, state: LayoutState, keys: Sequence[str], frame: Frame, horizon: Horizon) -> FoundKeys:
         """Adds the rows of a frame to a state under their keys; where these were found."""
