@@ -26,6 +26,7 @@ __all__ = ["Tasks"]
 
 Outcome = Literal["done", "failed", "killed", "timed_out", "lost"]
 
+LONGEST_LEASE_US: Final = 1 << 60
 _GRACE_US: Final = 5_000_000
 _ALONE: Final = ("fresh", "memory_mb", "cpu_s", "requirements")
 
@@ -76,6 +77,8 @@ class Tasks:
         self._of_node_run: dict[str, TaskRef] = {}
         self._waiting: deque[_Held] = deque()
         self._placed: dict[TaskRef, _Held] = {}
+        self.shortest_lease_us = LONGEST_LEASE_US
+        """Of the tasks that are here; a shorter one of a task that was may count on."""
         self._pool = Pool(
             project, folders, name, watch,
             told=self._heard, given=self._begin, died=self._died, refused=self._refused, lost=self._wait_again,
@@ -107,6 +110,7 @@ class Tasks:
             self._end(self._held[older], "killed", "it was given out anew", 0)
         held = self._held[task] = _Held(assignment)
         self._of_node_run[task.node_run] = task
+        self.shortest_lease_us = min(self.shortest_lease_us, assignment.lease_us)
         self._waiting.append(held)
 
     def kill(self, order: Kill) -> bool:
@@ -121,7 +125,9 @@ class Tasks:
         for held in list(self._placed.values()):
             if held.due_s is not None and now_s >= held.due_s:
                 self._overdue(held, now_s)
-        if self._held and silent_s * 1e6 > min(h.assignment.lease_us for h in self._held.values()):
+        if not self._held:
+            self.shortest_lease_us = LONGEST_LEASE_US
+        elif silent_s * 1e6 > self.shortest_lease_us:
             for held in list(self._held.values()):
                 if held.ending is None and silent_s * 1e6 > held.assignment.lease_us:
                     self._end(held, "lost", "no scheduler was reached for the lease", 0)

@@ -105,7 +105,7 @@ class Worker:
             self._ends.add(self._new_ends)  # on disk before anybody is told
             self._out += self._new_ends
             self._new_ends.clear()
-        if now_s - self._beat_s >= BEAT_S:
+        if now_s - self._beat_s >= self._beat_every_s():
             self._beat_s = now_s
             self._out.append(Beat(self._name, self._tasks.held()))
         if now_s - self._retold_s >= _RETELL_S:
@@ -117,8 +117,13 @@ class Worker:
 
     def _pause_s(self) -> float:
         """Seconds until a clock of ours is due."""
-        pause_s = BEAT_S / 2 if self._line.is_open else min(BEAT_S / 2, self._line.due_s() + 0.005)
+        beat_s = self._beat_every_s() / 2
+        pause_s = beat_s if self._line.is_open else min(beat_s, self._line.due_s() + 0.005)
         return max(0.0, min(pause_s, self._tasks.pause_s()))
+
+    def _beat_every_s(self) -> float:
+        """Often enough that a lease is renewed well before its end."""
+        return min(BEAT_S, self._tasks.shortest_lease_us / 4e6)
 
     def _watch(self, fd: int, call: Callable[[], object] | None) -> None:
         if call is None:
@@ -152,7 +157,10 @@ class Worker:
     def _hear(self) -> None:
         self._line.flush()
         acknowledged = []
-        for message in self._line.receive():
+        messages = self._line.receive()
+        if messages:
+            self._heard_s = time.monotonic()
+        for message in messages:
             match message:
                 case Start(assignment):
                     self._start(assignment)
@@ -160,8 +168,7 @@ class Worker:
                     self._kill(message)
                 case Acknowledged():
                     acknowledged.append(message)
-                case Welcome():
-                    self._heard_s = time.monotonic()
+                case Welcome():  # the answer to a hello and to every beat
                     for task in message.forget:
                         self._kill(Kill(task, "it is no longer this worker's", 0))
         self._forget(acknowledged)
