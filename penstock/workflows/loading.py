@@ -7,9 +7,9 @@ from typing import Final
 
 from penstock.store.meta.rows import (
     ConsumptionRow,
+    CoverageRow,
     DefinitionRow,
     FactRow,
-    IntervalRow,
     NodeRow,
     OutboxRow,
     PoolRow,
@@ -47,10 +47,11 @@ def load_state(store: RowStore, state: State) -> None:
             state.put(None, row)
     for fact in store.read(FactRow):
         state.put(None, fact)
-    for interval in store.read(IntervalRow, tail="ORDER BY subject, start_us"):
-        state.put(None, interval)
+    for covered in store.read(CoverageRow):
+        state.put(None, covered)
     for value in store.read(ConsumptionRow, "state = 'waiting'", tail="ORDER BY revision"):
         state.put(None, value)
+    # The end of a node tells its status after its interval, so that no interval has a larger seq than every fact.
     newest = store.query("SELECT MAX(seq) FROM runs")[0][0]
     state.seq = max(state.seq, newest or 0)
 

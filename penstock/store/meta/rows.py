@@ -14,6 +14,7 @@ __all__ = [
     "ROWS",
     "AttemptRow",
     "ConsumptionRow",
+    "CoverageRow",
     "DefinitionRow",
     "FactRow",
     "IntervalRow",
@@ -207,6 +208,18 @@ class IntervalRow(Row, frozen=True):
     at_us: int
 
 
+class CoverageRow(Row, frozen=True):
+    """A range of event time that a batch node has done without a gap: the union of its intervals, kept small."""
+
+    TABLE = "coverage"
+    KEY = ("subject", "start_us")
+    EXPECT = ("end_us",)
+
+    subject: str
+    start_us: int
+    end_us: int
+
+
 class ConsumptionRow(Row, frozen=True):
     """A value that a trigger has seen, and what became of it: `waiting`, `consumed`, `superseded` or `skipped`."""
 
@@ -296,7 +309,7 @@ class PoolRow(Row, frozen=True):
 
 ROWS: Final[tuple[type[Row], ...]] = (
     DefinitionRow, WorkflowRow, RunRow, NodeRow, AttemptRow, FactRow, IntervalRow, ConsumptionRow, StreamRow, LeaseRow,
-    OutboxRow, PoolRow,
+    OutboxRow, PoolRow, CoverageRow,
 )  # fmt: skip
 
 

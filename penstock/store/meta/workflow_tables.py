@@ -38,6 +38,7 @@ sa.Index("ix_runs_state", _runs.c.state, _runs.c.created_us, _runs.c.run)
 sa.Index("ix_node_runs_workflow", _nodes.c.workflow, _nodes.c.node, _nodes.c.created_us)
 sa.Index("ix_node_runs_created_us", _nodes.c.created_us, _nodes.c.run, _nodes.c.node)
 sa.Index("ix_node_runs_state", _nodes.c.state, _nodes.c.created_us, _nodes.c.run, _nodes.c.node)
+sa.Index("uq_runs_seq", _runs.c.seq, unique=True)
 sa.Index("uq_facts_seq", _facts.c.seq, unique=True)
 sa.Index(
     "ix_consumptions_waiting",

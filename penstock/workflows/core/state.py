@@ -15,6 +15,7 @@ import msgspec
 
 from penstock.store.meta.rows import (
     ConsumptionRow,
+    CoverageRow,
     DefinitionRow,
     FactRow,
     IntervalRow,
@@ -63,13 +64,20 @@ class Coverage:
         at = bisect_right(self.starts, start_us) - 1
         return at >= 0 and self.ends[at] >= end_us
 
-    def add(self, start_us: int, end_us: int) -> None:
-        """Takes [start, end) in."""
-        low = bisect_left(self.ends, start_us)
-        high = bisect_right(self.starts, end_us)
-        if low < high:
-            start_us, end_us = min(start_us, self.starts[low]), max(end_us, self.ends[high - 1])
-        self.starts[low:high], self.ends[low:high] = [start_us], [end_us]
+    def touching(self, start_us: int, end_us: int) -> list[tuple[int, int]]:
+        """The ranges that overlap [start, end) or meet it, in order."""
+        low, high = bisect_left(self.ends, start_us), bisect_right(self.starts, end_us)
+        return list(zip(self.starts[low:high], self.ends[low:high], strict=True))
+
+    def replace(self, former: int | None, start_us: int, end_us: int | None) -> None:
+        """Takes the range that begins at `former` out, and [start, end) in."""
+        if former is not None:
+            at = bisect_left(self.starts, former)
+            del self.starts[at], self.ends[at]
+        if end_us is not None:
+            at = bisect_left(self.starts, start_us)
+            self.starts.insert(at, start_us)
+            self.ends.insert(at, end_us)
 
     def ranges(self) -> list[tuple[int, int]]:
         """The ranges in order."""
@@ -134,7 +142,11 @@ class State:
                 self._put_fact(after)  # type: ignore[arg-type]
             case IntervalRow() as row:
                 self.seq = max(self.seq, row.seq)
-                self.coverage.setdefault(row.subject, Coverage()).add(row.start_us, row.end_us)
+            case CoverageRow() as row:
+                ranges = self.coverage.setdefault(row.subject, Coverage())
+                ranges.replace(
+                    None if before is None else row.start_us, row.start_us, None if after is None else row.end_us
+                )
             case ConsumptionRow():
                 self._put_consumption(after)  # type: ignore[arg-type]
             case WorkflowRow() as row:
@@ -278,7 +290,7 @@ class State:
             self.left.pop(run, None)
 
     def rows(self) -> Iterable[Row]:
-        """Every row it holds, but intervals, of which only the union is kept."""
+        """Every row it holds; of intervals that is their union."""
         for table in (self.workflows, self.specs, self.runs, self.facts, self.streams, self.outbox):
             yield from table.values()
         yield from (PoolRow(name, slots) for name, slots in self.pools.items())
@@ -286,6 +298,8 @@ class State:
             yield from waiting.values()
         for nodes in self.nodes.values():
             yield from nodes.values()
+        for subject, coverage in self.coverage.items():
+            yield from (CoverageRow(subject, low, high) for low, high in coverage.ranges())
 
 
 def _drop(index: dict[Any, dict[Any, None]] | dict[Any, dict[Any, Any]], key: Any, member: Any) -> None:

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from penstock.store.meta.rows import ConsumptionRow, FactRow, IntervalRow, Row, RowChange
+from penstock.store.meta.rows import ConsumptionRow, CoverageRow, FactRow, IntervalRow, Row, RowChange
 from penstock.workflows.core.moves import check_move
-from penstock.workflows.core.state import State
+from penstock.workflows.core.state import Coverage, State
 from penstock.workflows.core.watching import Owner, Watching
 from penstock.workflows.messages import Acknowledged, Command, Kill, Start, Watch
 from penstock.workflows.spec.predicate import FactRef
@@ -134,12 +134,24 @@ class Turn:
 
     def tell_interval(self, subject: str, start_us: int, end_us: int, zone: str, run: str) -> None:
         """Puts on record that a batch node has done a partition of event time."""
-        coverage = self.state.coverage.get(subject)
-        redone = coverage is not None and coverage.covers(start_us, end_us)
+        coverage = self.state.coverage.get(subject) or Coverage()
+        redone = coverage.covers(start_us, end_us)
         row = IntervalRow(subject, start_us, end_us, self.next_seq(), zone, run, self.now_us)
         self.put(None, row)
+        if not redone:
+            self._cover(subject, start_us, end_us, coverage.touching(start_us, end_us))
         text = dumps([start_us, end_us])
         self._wake(_News(FactRef("interval", subject), None, f"{start_us}/{end_us}", row.seq, text, redone))
+
+    def _cover(self, subject: str, start_us: int, end_us: int, touching: list[tuple[int, int]]) -> None:
+        """One range in the place of all that a new interval meets."""
+        low = min([start_us, *(start for start, _ in touching)])
+        high = max([end_us, *(end for _, end in touching)])
+        former = {start: CoverageRow(subject, start, end) for start, end in touching}
+        for start, row in former.items():
+            if start != low:
+                self.put(row, None)
+        self.put(former.get(low), CoverageRow(subject, low, high))
 
     def _wake(self, news: _News) -> None:
         for owner in self.watching.changes.get(news.ref, ()):

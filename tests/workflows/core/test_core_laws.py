@@ -1,14 +1,16 @@
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.store.meta.rows import ConsumptionRow, IntervalRow, NodeRow, Row, RunRow, key_of
+from penstock.store.meta.rows import ConsumptionRow, CoverageRow, IntervalRow, NodeRow, Row, RunRow, key_of
 from penstock.workflows.core.lookup import lookup_in_run, scope_of
 from penstock.workflows.core.moves import ENDED_NODE, ENDED_RUN, OUT
 from penstock.workflows.core.requests import FactGiven, KillRun, Pause, Rerun, Resume, SetPool, SignalGiven, Tick
+from penstock.workflows.core.turn import Turn
 from penstock.workflows.messages import Beat, Ended, FactValue, Hello, Report, Started
 from penstock.workflows.supervisor.interface import Observed
 from tests.workflows.core.world import World, after, node
@@ -181,3 +183,20 @@ def _end_all(world: World) -> None:
         if all(row.state in ENDED_RUN for row in world.state.runs.values()):
             return
         world.wait(1_000_000)
+
+
+@given(st.lists(st.tuples(st.integers(0, 30), st.integers(1, 9)), max_size=30))
+def test_coverage_is_the_union_of_the_intervals(spans: list[tuple[int, int]]) -> None:
+    world, done = World(), set[int]()
+    for start, length in spans:
+        turn = Turn(world.core, 1)
+        turn.tell_interval("x", start, start + length, "UTC", "r")
+        world.mirror(turn.changes)
+        done.update(range(start, start + length))
+        coverage = world.state.coverage["x"]
+        ranges = coverage.ranges()
+        assert {at for low, high in ranges for at in range(low, high)} == done
+        assert all(high < low for (_, high), (low, _) in pairwise(ranges)), "they neither meet nor overlap"
+        assert all(coverage.covers(at, at + 3) == (done >= {at, at + 1, at + 2}) for at in range(40))
+        rows = {(row.start_us, row.end_us) for row in world.tables.values() if isinstance(row, CoverageRow)}
+        assert rows == set(ranges)

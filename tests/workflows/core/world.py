@@ -47,7 +47,7 @@ class World:
 
     def say(self, message: Message) -> dict[str, Any]:
         moves = step(self.core, message, self.now_us)
-        self._mirror(moves.changes)
+        self.mirror(moves.changes)
         self._collect(moves.effects)
         return moves.answer
 
@@ -57,7 +57,7 @@ class World:
             if isinstance(effect, Start):
                 self.out[effect.assignment.task.node_run] = effect.assignment
 
-    def _mirror(self, changes: Iterable[RowChange]) -> None:
+    def mirror(self, changes: Iterable[RowChange]) -> None:
         for before, after_ in changes:
             row = before if before is not None else after_
             assert row is not None
@@ -117,7 +117,7 @@ class World:
                 core.state.put(None, row)
         self.core = core
         moves = recover(core, self.now_us)
-        self._mirror(moves.changes)
+        self.mirror(moves.changes)
         self._collect(moves.effects)
 
     def status(self, run: str = "r") -> dict[str, str]:
