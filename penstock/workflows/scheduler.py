@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from itertools import groupby
 from typing import Any, Final, NamedTuple, TypeVar
@@ -19,6 +19,7 @@ from penstock.errors import PenstockError, StoreError, WorkflowError
 from penstock.store.meta.rows import RowChange
 from penstock.store.meta.rows_store import ConflictError, RowStore, merge
 from penstock.workflows.core.requests import KillRun, Message, Rerun, StartRun, Tick
+from penstock.workflows.core.state import Worker
 from penstock.workflows.core.step import recover, step
 from penstock.workflows.core.turn import Core, Effect, Settings
 from penstock.workflows.executor.interface import Executor
@@ -65,6 +66,8 @@ class Scheduler:
         self._executor, self._supervisor = executor, supervisor
         self._settings = settings or Settings()
         self._core: Core | None = None
+        self._workers: Mapping[str, Worker] = {}
+        """As last heard of; they do not say who they are again because a commit has failed here."""
         self._inbox: queue.SimpleQueue[_Posted | None] = queue.SimpleQueue()
         self._again: list[_Posted] = []
         self._looks: queue.SimpleQueue[_Look] = queue.SimpleQueue()
@@ -189,6 +192,10 @@ class Scheduler:
         except StoreError as error:
             self._core = None
             _fail(batch, error)
+            # Nobody says again what nobody waits for: a worker that came while the disk was full is still here.
+            self._tries += 1
+            if self._tries <= _TRIES:
+                self._again = [posted for posted in batch if posted.answer is None]
             raise
         else:
             self._tries = 0
@@ -247,8 +254,8 @@ class Scheduler:
         """Reads the state anew and sends all effects that are owed."""
         core = Core(self._settings)
         load_state(self._store, core.state)
-        moves = recover(core, self._clock.now_us())
-        self._core = core
+        moves = recover(core, self._clock.now_us(), self._workers.values())
+        self._core, self._workers = core, core.state.workers
         try:
             self._finish(core, moves.changes, moves.effects)
         except StoreError:

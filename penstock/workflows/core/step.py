@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from penstock.store.meta.rows import NodeRow, RunRow, StreamRow
 from penstock.workflows.core import applying, firing, runs, streams, tasks
 from penstock.workflows.core.assignment import assignment
@@ -50,10 +52,19 @@ def step(core: Core, message: Message, now_us: int) -> Moves:
     return Moves(turn.changes, turn.effects, turn.answer)
 
 
-def recover(core: Core, now_us: int) -> Moves:
-    """What a state read from the database asks for: waiting predicates, timers, and every effect that is owed."""
+def recover(core: Core, now_us: int, workers: Iterable[Worker] = ()) -> Moves:
+    """What a state read from the database asks for: waiting predicates, timers, and every effect that is owed.
+
+    Args:
+        core: the state as it was read.
+        now_us: the present.
+        workers: those that are known to be here.
+    """
     turn = Turn(core, now_us)
     state = turn.state
+    for worker in workers:
+        _hear(turn, worker.name, worker.slots)
+        state.workers[worker.name].heard_us = worker.heard_us
     for workflow in state.workflows.values():
         if workflow.state == "retired":
             continue
