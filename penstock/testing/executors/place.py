@@ -215,7 +215,14 @@ class Place:
         Raises:
             TimeoutError: they did not end.
         """
-        self.wait(lambda: all(t.task in self.ends for t in tasks), timeout_s)
+        missing = [t.task for t in reversed(tasks)]
+
+        def over() -> bool:
+            while missing and missing[-1] in self.ends:
+                missing.pop()
+            return not missing
+
+        self.wait(over, timeout_s)
         return [self.ends[t.task] for t in tasks]
 
     def wait(self, true: Callable[[], object], timeout_s: float = 60.0) -> None:

@@ -32,7 +32,8 @@ __all__ = ["BEAT_S", "Worker"]
 
 BEAT_S: Final = 1.0
 _RETELL_S: Final = 5.0
-_REMEMBERED: Final = 100_000
+_REMEMBERED: Final = 10_000
+"""Acknowledged tasks of which a late second start is known for what it is."""
 
 
 class Worker:
