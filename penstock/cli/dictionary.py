@@ -1,4 +1,4 @@
-"""`penstock dict`: run-time values; `penstock resource`: versioned files."""
+"""`penstock dict`: run-time values; `penstock resource`: versioned files; `penstock secret`."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from penstock.cli.output import Output
 from penstock.cli.remote import Remote, author
 from penstock.errors import DoorError
 
-__all__ = ["app", "resources"]
+__all__ = ["app", "resources", "secrets"]
 
 app = typer.Typer(help="The dictionary: values that nodes read while they run.", no_args_is_help=True)
 resources = typer.Typer(help="Resources: versioned files, named resource://NAME@VERSION.", no_args_is_help=True)
+secrets = typer.Typer(help="Secrets: read by name, never shown, struck out of logs.", no_args_is_help=True)
 Key = Annotated[str, typer.Argument(help="Lower-case letters, digits and _.")]
 Reason = Annotated[str, typer.Option(help="Why; on record.")]
 
@@ -115,3 +116,42 @@ def put_resource(
     output, found = Output(as_json=as_json), Remote(project).ask("PUT", f"resources/{name}", data, query)
     output.record(**found)
     output.say(f"{found['uri']}, {found['size']:,} bytes")
+
+
+@secrets.command("ls")
+def list_secrets(project: Project = Path(), as_json: AsJson = False) -> None:
+    """List the names of the secrets that are kept here."""
+    Output(as_json=as_json).rows([{"name": name} for name in Remote(project).get("secrets")], ("name",))
+
+
+@secrets.command("set")
+def put_secret(
+    name: Annotated[str, typer.Argument(help="Of the secret.")],
+    reason: Reason = "",
+    project: Project = Path(),
+    as_json: AsJson = False,
+) -> None:
+    """Keep a secret; its value is asked for, or read from standard input, never given on the command line."""
+    import sys
+
+    hidden = sys.stdin.isatty()
+    value = typer.prompt("value", hide_input=True) if hidden else sys.stdin.read().removesuffix("\n")
+    query = {"author": author(), "reason": reason}
+    Remote(project).ask("PUT", f"secrets/{name}", {"value": value}, query)
+    output = Output(as_json=as_json)
+    output.record(name=name)
+    output.say(f"{name}: kept")
+
+
+@secrets.command("rm")
+def remove_secret(
+    name: Annotated[str, typer.Argument(help="Of the secret.")],
+    reason: Reason = "",
+    project: Project = Path(),
+    as_json: AsJson = False,
+) -> None:
+    """Take a secret away."""
+    Remote(project).ask("DELETE", f"secrets/{name}", query={"author": author(), "reason": reason})
+    output = Output(as_json=as_json)
+    output.record(name=name)
+    output.say(f"{name}: taken away")

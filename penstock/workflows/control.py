@@ -66,7 +66,7 @@ class Control:
         self.supervisor = LocalSupervisor(self.project, self.state, self.rows, self.hub)
         self.scheduler = Scheduler(self.rows, self.clock, self.executor, self.supervisor)
         self.dictionary = Dictionary(self.meta, self.state)
-        self.resources = Resources(self.meta, Blob.open(self.state / "blobs"))
+        self.resources = Resources(self.meta, Blob.open(self.state / "blobs"), self.state)
         self.pace = Pace()
         self.scheduler.subscribe(self.pace.take)
 
@@ -147,7 +147,7 @@ class Control:
         request = project.Request(self.clock.now_us(), applied, dict(spec) if spec is not None else None, only)
         found = []
         for one in project.ask(self.project, request).checked:
-            made = WorkflowSpec.model_validate(one.spec)
+            made = WorkflowSpec.model_validate(self.resources.pinned(one.spec))
             text, name = to_json(made), made.name
             found.append(
                 self.ask(

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
+from penstock.components.values import RESOURCES_FILE, references, replaced
+from penstock.engine.live.durable import replace_file
 from penstock.errors import WorkflowError, nearest
 from penstock.names import fingerprint
 from penstock.store.blob import Blob
@@ -21,7 +23,6 @@ __all__ = ["Resource", "Resources", "users"]
 
 _PREFIX: Final = "resource/"
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}\Z")
-_REFERENCE: Final = re.compile(r"resource://([A-Za-z0-9][A-Za-z0-9_.-]*?)(?:@(\d+))?(?![A-Za-z0-9_.@-])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +44,19 @@ class Resource:
 
 
 class Resources:
-    """The resources of a deployment: contents in the blob store under their hash, versions in the metadata."""
+    """The resources of a deployment: contents in the blob store under their hash, versions in the metadata.
 
-    def __init__(self, meta: Meta, blob: Blob) -> None:
-        self._meta, self._blob = meta, blob
+    Tasks find them by a file of hashes, written anew after each change and when this is opened.
+
+    Args:
+        meta: where the versions are.
+        blob: where the contents are: `.penstock/blobs`, for tasks read them there.
+        state: the project's `.penstock`.
+    """
+
+    def __init__(self, meta: Meta, blob: Blob, state: Path) -> None:
+        self._meta, self._blob, self._file = meta, blob, state / RESOURCES_FILE
+        self._write()
 
     def put(self, name: str, data: bytes | Path, *, author: str, reason: str) -> Resource:
         """Adds a version; the same content again adds none.
@@ -73,7 +83,21 @@ class Resources:
             reason=reason,
             expect=newest.version if newest else 0,
         )
+        self._write()
         return _resource(definition)
+
+    def pinned(self, value: Any) -> Any:
+        """A JSON value in which every `resource://NAME` names its version, the newest where it named none.
+
+        Raises:
+            WorkflowError: there is no such resource or version.
+        """
+        return replaced(value, lambda name, version: self.get(name, version).uri)
+
+    def _write(self) -> None:
+        found = {r.name: [version.content_hash for version in self.history(r.name)] for r in self.list()}
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(self._file, msgspec.json.encode(found))
 
     def get(self, name: str, version: int | None = None) -> Resource:
         """A version, the newest by default.
@@ -110,20 +134,6 @@ def users(name: str, workflows: Iterable[WorkflowSpec]) -> list[str]:
         for node in spec.nodes
         if any(found == name for found, _ in references(node.parameters))
     ]
-
-
-def references(value: Any) -> Iterator[tuple[str, int | None]]:
-    """(name, version or None for the newest) of every resource that a JSON value names."""
-    match value:
-        case str():
-            for match in _REFERENCE.finditer(value):
-                yield match[1], int(match[2]) if match[2] else None
-        case dict():
-            for part in value.values():
-                yield from references(part)
-        case list() | tuple():
-            for part in value:
-                yield from references(part)
 
 
 def _resource(definition: Definition) -> Resource:

@@ -45,12 +45,13 @@ class Deployment:
         logs = {file.name: file.read_text()[-2000:] for file in (self.project / ".penstock" / "logs").glob("*.log")}
         raise AssertionError(f"did not come true; {self.log.read_text()} {logs}")
 
-    def run(self, *arguments: str, code: int = 0) -> str:
+    def run(self, *arguments: str, code: int = 0, text: str | None = None) -> str:
         done = subprocess.run(
             [sys.executable, "-m", "penstock.cli", *arguments],
             cwd=self.project,
             capture_output=True,
             text=True,
+            input=text,
             timeout=60,
             check=False,
         )

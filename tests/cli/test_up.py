@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -138,3 +139,23 @@ def test_the_dictionary_reaches_the_next_task_and_shows_who_reads_it(sleepy: Dep
     assert "good night" in sleepy.run("run", "logs", "d2")
     assert sleepy.json("dict", "ls")[0]["readers"] == ["reads.one"]
     assert [v["reason"] for v in sleepy.json("dict", "get", "words")[0]["history"]] == ["begin", "later"]
+
+
+def test_a_secret_reaches_the_task_and_no_log_record_or_answer(sleepy: Deployment) -> None:
+    command = (
+        "echo {{ secret.key }}; cat resource://words; python3 -c 'import sys; sys.exit(sys.argv[1])' {{ secret.key }}"
+    )
+    node = {"name": "one", "kind": "batch", "component": "shell", "parameters": {"command": command}}
+    (sleepy.project / "reads.json").write_text(json.dumps({"name": "reads", "nodes": [node]}))
+    sleepy.run("secret", "set", "key", text="hush-hush-4711\n")
+    (sleepy.project / "words.txt").write_text("good words\n")
+    sleepy.run("resource", "put", "words", "words.txt")
+    sleepy.run("workflow", "apply", "-f", "reads.json")
+    shown = sleepy.run("run", "start", "reads", "--run", "s1", "--wait", code=1)
+    log = sleepy.run("run", "logs", "s1")
+    assert log.splitlines()[:2] == ["***", "good words"]
+    assert "resource://words@1" in sleepy.run("workflow", "show", "reads")
+    assert "hush" not in shown + log + sleepy.run("secret", "ls") + sleepy.run("why", "s1", "one")
+    kept = [file for file in sleepy.project.rglob("*") if file.is_file() and b"hush-hush" in file.read_bytes()]
+    assert kept == [sleepy.project / ".penstock" / "secrets" / "key"]
+    assert kept[0].stat().st_mode & 0o077 == 0

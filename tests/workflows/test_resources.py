@@ -6,17 +6,18 @@ from pathlib import Path
 import pytest
 
 from penstock.clock import ReplayClock
+from penstock.components.values import find_resource, references, with_resources
 from penstock.errors import WorkflowError
 from penstock.store.blob import Blob
 from penstock.store.meta import Meta
-from penstock.workflows.resources import Resources, references, users
+from penstock.workflows.resources import Resources, users
 from penstock.workflows.spec.model import Node, WorkflowSpec
 
 
 @pytest.fixture
 def resources(tmp_path: Path) -> Iterator[Resources]:
     with Meta.open(tmp_path / "meta.db", clock=ReplayClock(5)) as meta:
-        yield Resources(meta, Blob.open(tmp_path / "blobs"))
+        yield Resources(meta, Blob.open(tmp_path / "blobs"), tmp_path)
 
 
 def test_every_version_stays_readable_and_equal_content_adds_none(resources: Resources, tmp_path: Path) -> None:
@@ -47,3 +48,15 @@ def test_references_are_found_wherever_they_stand_in_parameters() -> None:
     assert list(references(value)) == [("words.txt", 3), ("more", None), ("x.y-z", 12)]
     node = Node(name="fit", kind="batch", component="shell", parameters={"command": "cat resource://words.txt"})
     assert users("words.txt", [WorkflowSpec(name="w", nodes=(node,))]) == ["w.fit"]
+
+
+def test_a_task_finds_the_file_of_the_version_that_was_pinned(resources: Resources, tmp_path: Path) -> None:
+    resources.put("words.txt", b"one", author="ann", reason="begin")
+    pinned = resources.pinned({"command": "cat resource://words.txt"})
+    resources.put("words.txt", b"two", author="ann", reason="later")
+    assert pinned == {"command": "cat resource://words.txt@1"}
+    path = Path(with_resources(tmp_path, pinned)["command"].removeprefix("cat "))
+    assert path.read_bytes() == b"one"
+    assert find_resource(tmp_path, "words.txt").read_bytes() == b"two"
+    with pytest.raises(WorkflowError, match=r"did you mean words\.txt"):
+        resources.pinned("resource://word.txt")

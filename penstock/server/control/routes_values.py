@@ -1,4 +1,4 @@
-"""The dictionary and resources."""
+"""The dictionary, resources, secrets."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import msgspec
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, JsonValue
 
+from penstock.components.values import secret_names, set_secret
 from penstock.workflows.control import Control
 from penstock.workflows.dictionary import readers
 from penstock.workflows.resources import users
@@ -28,8 +29,16 @@ class ValueBody(BaseModel):
     expect: int | None = None
 
 
+class SecretBody(BaseModel):
+    """The value of a secret."""
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+    value: str
+
+
 def make_router(control: Control) -> APIRouter:
-    """The routes over a deployment's dictionary and resources."""
+    """The routes over a deployment's dictionary, resources and secrets."""
     router = APIRouter(tags=["values"])
 
     @router.get("/dictionary")
@@ -83,6 +92,25 @@ def make_router(control: Control) -> APIRouter:
         """Adds a version of the request's body."""
         found = control.resources.put(name, await request.body(), author=author, reason=reason)
         return _plain(found) | {"uri": found.uri}
+
+    @router.get("/secrets")
+    def secrets() -> list[str]:
+        """The names of the secrets that are kept here; a value is never given out."""
+        return secret_names(control.state)
+
+    @router.put("/secrets/{name}")
+    def put_secret(name: str, body: SecretBody, author: str = "", reason: str = "") -> dict[str, Any]:
+        """Keeps a secret; the record says who and why, not what."""
+        set_secret(control.state, name, body.value)
+        control.meta.add_audit("secret", name, "set", author=author, reason=reason)
+        return {"name": name}
+
+    @router.delete("/secrets/{name}")
+    def remove_secret(name: str, author: str = "", reason: str = "") -> dict[str, Any]:
+        """Takes a secret away."""
+        set_secret(control.state, name, None)
+        control.meta.add_audit("secret", name, "removed", author=author, reason=reason)
+        return {"name": name}
 
     return router
 

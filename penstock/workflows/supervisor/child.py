@@ -21,8 +21,9 @@ import msgspec
 from penstock.clock import WallClock
 from penstock.components.contract import StreamComponent
 from penstock.components.registry import discover
-from penstock.components.values import Dictionary, find_secret
+from penstock.components.values import Dictionary, find_secret, with_resources
 from penstock.errors import PenstockError, WorkflowError
+from penstock.workflows.hidden import Hidden
 from penstock.workflows.line import Line
 from penstock.workflows.messages import (
     Attach,
@@ -219,10 +220,10 @@ def main(arguments: list[str]) -> int:
     context = ChildContext(start, project, state, start_file.parent)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: context.ask("stop"))
-    code, error = 1, ""
+    code, error, hidden = 1, "", Hidden()
     try:
         context.begin()
-        _component(start, project, state, context)
+        _component(start, project, state, context, hidden)
         code = 0
     except PenstockError as raised:
         error = str(raised)
@@ -231,11 +232,12 @@ def main(arguments: list[str]) -> int:
         traceback.print_exc()
     if error:
         print(error, file=sys.stderr, flush=True)  # noqa: T201  the job's log
-    context.end(code, error)
+    hidden.close()
+    context.end(code, hidden.clean(error))
     return code
 
 
-def _component(start: StartFile, project: Path, state: Path, context: ChildContext) -> None:
+def _component(start: StartFile, project: Path, state: Path, context: ChildContext, hidden: Hidden) -> None:
     wanted = start.wanted
     component = discover(project)[wanted.component]
     if not issubclass(component, StreamComponent):
@@ -243,9 +245,13 @@ def _component(start: StartFile, project: Path, state: Path, context: ChildConte
 
     def read(name: str) -> Any:
         kind, _, key = name.partition(".")
-        return Dictionary(state)[key] if kind == "dict" else find_secret(state, key)
+        if kind == "dict":
+            return Dictionary(state)[key]
+        hidden.hide(found := find_secret(state, key))
+        return found
 
-    parameters = component.parameters.model_validate(template.render(wanted.parameters, read, only=template.LATE))
+    rendered = with_resources(state, template.render(wanted.parameters, read, only=template.LATE))
+    parameters = component.parameters.model_validate(rendered)
     component().run(context, parameters)
 
 

@@ -44,7 +44,7 @@ class TaskContext:
         self.inputs: Mapping[str, Any] = unpack_value(given.inputs)
         self.project = project
         self._component = component
-        self._state = project / ".penstock"
+        self.state = project / ".penstock"
         self._staged, self._target = Path(job.staged), job.target
         self._files: dict[str, Literal["file", "folder"]] = {}
         self._values: dict[str, Any] = {}
@@ -83,12 +83,12 @@ class TaskContext:
     def dictionary(self, key: str) -> Any:
         """A run-time value, read now."""
         if self._dictionary is None:
-            self._dictionary = Dictionary(self._state)
+            self._dictionary = Dictionary(self.state)
         return self._dictionary[key]
 
     def secret(self, name: str) -> str:
         """A secret; it is struck out of this task's log."""
-        value = find_secret(self._state, name)
+        value = find_secret(self.state, name)
         self._hide(value)
         return value
 
@@ -114,7 +114,7 @@ class TaskContext:
                 raise WorkflowError(
                     f"output {name!r} is written", found=f"no {kind} at {path}", remedy="write to what output() gave"
                 )
-            place = self._state / self._target / safe(name)
+            place = self.state / self._target / safe(name)
             found[name] = pack_value(Artifact(kind=kind, uri=place.as_uri(), version=content_hash(path)))
         return found | self._values
 

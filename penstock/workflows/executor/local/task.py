@@ -20,11 +20,13 @@ from pydantic import ValidationError
 
 from penstock.components.contract import BatchComponent
 from penstock.components.registry import Registry
+from penstock.components.values import with_resources
 from penstock.errors import PenstockError, WorkflowError
 from penstock.workflows.executor.local.context import TaskContext
 from penstock.workflows.executor.local.orders import Finished, Job, Moved, encode, receive_job, send_whole
 from penstock.workflows.executor.local.process import adopt_orphans, die_with_parent
 from penstock.workflows.executor.local.traces import Traces, has_children
+from penstock.workflows.hidden import Hidden
 from penstock.workflows.messages import FactValue
 from penstock.workflows.spec.template import LATE, render
 
@@ -68,16 +70,17 @@ def _serve_one(job: Job, line: socket.socket, registry: Registry, traces: Traces
     _settle(job)
     outputs: dict[str, Any] = {}
     facts: tuple[FactValue, ...] = ()
-    error = ""
+    error, hidden = "", Hidden()
     try:
-        outputs, facts = contextvars.Context().run(_run, job, line, registry, traces.project)
+        outputs, facts = contextvars.Context().run(_run, job, line, registry, traces.project, hidden)
     except BaseException as raised:  # noqa: BLE001  edge of the task: whatever it raises is its failure
-        error = _told(raised)
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except (OSError, ValueError) as full:
-            error = error or f"the log cannot be written: {full}"
+        error = hidden.clean(_told(raised))
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        hidden.close()
+    except (OSError, ValueError) as full:
+        error = error or f"the log cannot be written: {full}"
     left = "a failure" if error else "isolation" if job.alone else traces.left()
     os.chdir("/")
     if left or any(os.scandir(job.work)):
@@ -114,7 +117,7 @@ def _open_log(path: str) -> int:
 
 
 def _run(
-    job: Job, line: socket.socket, registry: Registry, project: Path
+    job: Job, line: socket.socket, registry: Registry, project: Path, hidden: Hidden
 ) -> tuple[dict[str, Any], tuple[FactValue, ...]]:
     given = job.assignment
     component = registry.batch(given.component)
@@ -128,7 +131,7 @@ def _run(
     def moved(done: float, total: float | None, note: str) -> None:
         send_whole(line, Moved(done, total, note))
 
-    context = TaskContext(job, component, project, moved, lambda _: None)
+    context = TaskContext(job, component, project, moved, hidden.hide)
     component().run(context, _parameters(component, given.parameters, context))
     outputs = context.outputs()
     size = len(encode(outputs))
@@ -148,7 +151,7 @@ def _parameters(component: type[BatchComponent], parameters: dict[str, Any], con
         kind, _, key = name.partition(".")
         return context.secret(key) if kind == "secret" else context.dictionary(key)
 
-    parameters = render(parameters, read, only=LATE)
+    parameters = with_resources(context.state, render(parameters, read, only=LATE))
     try:
         return component.parameters.model_validate(parameters)
     except ValidationError as error:
