@@ -75,6 +75,8 @@ class Scheduler:
         self._thread: threading.Thread | None = None
         self._closing = threading.Event()
         self._tries = 0
+        self._alone = 0
+        """Messages still to be taken one at a time, to find the one that cannot be written."""
 
     def post(self, message: Message) -> Future[dict[str, Any]]:
         """Gives a message in, from any thread; the answer comes when what follows from it is durable.
@@ -122,12 +124,14 @@ class Scheduler:
         self._supervisor.listen(self.tell)
 
     def close(self) -> None:
-        """Ends the thread after the pass in hand; tasks and streams go on."""
+        """Ends the thread after the pass in hand; tasks and streams go on. Who still waits for an answer is told."""
         self._closing.set()
         self._inbox.put(None)
         if self._thread is not None:
             self._thread.join()
             self._thread = None
+        left = self._take((), most=1 << 62)
+        _fail(left, WorkflowError("ask the scheduler", found="it has been closed", remedy="ask the one that follows"))
 
     def next_wake_us(self) -> int | None:
         """When the next timer is due, for whoever makes the passes."""
@@ -141,6 +145,10 @@ class Scheduler:
                     self.make_pass(first)
             except StoreError as error:
                 _LOG.error("the scheduler cannot use its database, and tries again: %s", error)
+                self._closing.wait(_PAUSE_S)
+            except Exception:  # noqa: BLE001 the edge of the process: the scheduler goes on with what is on record
+                _LOG.exception("a pass of the scheduler failed, and the state is read again")
+                self._core = None
                 self._closing.wait(_PAUSE_S)
 
     def _wait(self) -> list[_Posted]:
@@ -165,15 +173,7 @@ class Scheduler:
             self._reload()
         assert self._core is not None
         self._answer_looks(self._core)
-        batch = [*self._again, *first]
-        self._again = []
-        while len(batch) < _BATCH:
-            try:
-                posted = self._inbox.get_nowait()
-            except queue.Empty:
-                break
-            if posted is not None:
-                batch.append(posted)
+        batch = self._take(first, _BATCH)
         at = self._core.state.next_wake_us()
         if at is not None and at <= self._clock.now_us():
             batch.append(_Posted(Tick(), None))
@@ -188,18 +188,38 @@ class Scheduler:
                 self._tries = 0
                 _fail(batch, error)
                 raise
-            self._again = batch
+            self._again = batch + self._again
         except StoreError as error:
             self._core = None
             _fail(batch, error)
-            # Nobody says again what nobody waits for: a worker that came while the disk was full is still here.
-            self._tries += 1
-            if self._tries <= _TRIES:
-                self._again = [posted for posted in batch if posted.answer is None]
+            # Nobody says again what nobody waits for: it is kept until the disk takes it.
+            self._again = [posted for posted in batch if posted.answer is None] + self._again
             raise
+        except Exception as error:  # noqa: BLE001 the edge of the process: what cannot be written is found and refused
+            self._core = None
+            if len(batch) > 1:
+                self._again, self._alone = batch + self._again, len(batch)
+            else:
+                self._again = self._refuse(batch[0], error) + self._again
         else:
             self._tries = 0
         return True
+
+    def _take(self, first: Iterable[_Posted], most: int) -> list[_Posted]:
+        """What waits, oldest first; one at a time after a pass that failed for a reason of its own."""
+        waiting = [*self._again, *first]
+        while len(waiting) < most:
+            try:
+                posted = self._inbox.get_nowait()
+            except queue.Empty:
+                break
+            if posted is not None:
+                waiting.append(posted)
+        if self._alone > 0:
+            self._alone -= 1
+            most = 1
+        self._again = waiting[most:]
+        return waiting[:most]
 
     def _answer_looks(self, core: Core) -> None:
         while not self._looks.empty():
@@ -212,25 +232,31 @@ class Scheduler:
     def _pass(self, core: Core, batch: list[_Posted]) -> None:
         changes: list[RowChange] = []
         effects: list[Effect] = []
-        answers: list[tuple[Future[dict[str, Any]], dict[str, Any]]] = []
+        answers: list[tuple[Future[dict[str, Any]], dict[str, Any] | Exception]] = []
         load_runs(self._store, core.state, _runs_named(batch, core))
         for number, posted in enumerate(batch):
+            answer: dict[str, Any] | Exception
             try:
                 moves = step(core, posted.message, self._clock.now_us())
             except Exception as error:  # noqa: BLE001 the edge of the process: one bad message must not end the others
-                self._refuse(posted, error)
-                if core.broken:
+                if core.broken or not isinstance(error, WorkflowError):
                     self._core = None
-                    self._again = [*batch[:number], *batch[number + 1 :]]
+                    again = [*batch[:number], *self._refuse(posted, error), *batch[number + 1 :]]
+                    self._again = again + self._again
                     return
-                continue
-            changes += moves.changes
-            effects += moves.effects
+                answer = error
+            else:
+                changes += moves.changes
+                effects += moves.effects
+                answer = moves.answer
             if posted.answer is not None:
-                answers.append((posted.answer, moves.answer))
+                answers.append((posted.answer, answer))
         self._finish(core, changes, effects)
-        for answer, value in answers:
-            answer.set_result(value)
+        for future, answer in answers:
+            if isinstance(answer, Exception):
+                future.set_exception(answer)
+            else:
+                future.set_result(answer)
 
     def _finish(self, core: Core, changes: list[RowChange], effects: list[Effect]) -> None:
         merged = merge(changes)
@@ -244,11 +270,17 @@ class Scheduler:
                 except Exception:  # noqa: BLE001 the edge of the process: a listener's fault is its own
                     _LOG.exception("a subscriber failed")
 
-    def _refuse(self, posted: _Posted, error: Exception) -> None:
-        if not isinstance(error, WorkflowError):
-            _LOG.error("a message could not be taken in: %r", posted.message, exc_info=error)
+    def _refuse(self, posted: _Posted, error: Exception) -> list[_Posted]:
+        """Answers a message that cannot be taken in; the end of a task becomes a failure, so that it does end."""
+        _LOG.error("a message could not be taken in: %r", posted.message, exc_info=error)
         if posted.answer is not None:
             posted.answer.set_exception(error)
+        message = posted.message
+        if isinstance(message, Ended) and (message.outcome == "done" or message.outputs or message.facts):
+            text = f"its end could not be taken in: {type(error).__name__}: {error}"
+            text = text.encode("utf-8", "replace").decode()
+            return [_Posted(Ended(message.worker, message.task, "failed", error=text[:2_000]), None)]
+        return []
 
     def _reload(self) -> None:
         """Reads the state anew and sends all effects that are owed."""

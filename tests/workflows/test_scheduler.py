@@ -12,6 +12,7 @@ from penstock.names import fingerprint
 from penstock.store.meta import Meta, RowChange, RowStore
 from penstock.store.meta.rows import NodeRow, RunRow
 from penstock.workflows.core.requests import Apply, FactGiven, StartRun
+from penstock.workflows.messages import Ended, TaskRef
 from penstock.workflows.scheduler import Scheduler
 from penstock.workflows.spec.model import WorkflowSpec
 from tests.workflows.core.world import after, node
@@ -111,4 +112,36 @@ def test_a_change_made_by_somebody_else_is_seen_before_it_is_written_over(store:
         pass
     assert answer.result(0) and run.result(0)["run"] == again.result(0)["run"] == "r"
     assert len(store.read(RunRow)) == 1
+    hand.close()
+
+
+def test_what_cannot_be_written_is_found_and_the_rest_is_written(store: RowStore) -> None:
+    hand = Hand(silent=True)
+    scheduler = Scheduler(store, WallClock(), hand, Keeper())
+    scheduler.open()
+    scheduler.post(apply(chain(1)))
+    for number in range(3):
+        scheduler.post(StartRun(f"r{number}", "w"))
+    scheduler.make_pass()
+    (task,) = {f"{row.run}/{row.node}": TaskRef(f"{row.run}/{row.node}", row.attempt, row.epoch)
+               for row in store.read(NodeRow)}.values()  # fmt: skip
+    good = [scheduler.post(FactGiven("x", "rows", number)) for number in range(3)]
+    scheduler.tell(Ended("hand", task, "done", {"text": "\ud800"}))
+    huge = scheduler.post(FactGiven("y", "rows", 1, position=1 << 70))
+    late = scheduler.post(FactGiven("z", "rows", 1))
+    bad = scheduler.post(FactGiven("z", "watermark", "noon"))
+    while scheduler.make_pass():
+        pass
+    assert all(answer.result(0)["new"] for answer in [*good, late])
+    with pytest.raises(OverflowError):
+        huge.result(0)
+    with pytest.raises(WorkflowError, match="whole number"):
+        bad.result(0)
+    (node_row,) = store.read(NodeRow, "run = 'r0'")
+    assert node_row.state == "failed" and "could not be taken in" in node_row.error
+    assert {row.state for row in store.read(RunRow, "run <> 'r0'")} == {"running", "waiting"}
+    waiting = scheduler.post(StartRun("r9", "w"))
+    scheduler.close()
+    with pytest.raises(WorkflowError, match="closed"):
+        waiting.result(0)
     hand.close()

@@ -90,6 +90,7 @@ class RowStore:
         Raises:
             ConflictError: a row to be made is there, or one to be changed is not as it was.
             StoreError: the database cannot write; nothing was written.
+            Exception: the driver's own, for a value that it cannot write.
         """
         merged = merge(changes)
         if not merged:
@@ -140,6 +141,8 @@ class RowStore:
                 raise
             finally:
                 cursor.close()
+        except self._engine.dialect.loaded_dbapi.DataError:
+            raise  # a value that no disk would take: the asker's fault
         except (self._engine.dialect.loaded_dbapi.Error, DBAPIError) as error:
             self._forget()
             raise StoreError(

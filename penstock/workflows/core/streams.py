@@ -205,7 +205,10 @@ def _take(turn: Turn, row: StreamRow, fact: FactValue, epoch: int) -> None:
         turn.state.makers[subject] = row.job
         for ref in [ref for ref in turn.watching.heaps if ref.subject == subject]:
             turn.watching.moved[ref] = None
-    turn.tell(subject, fact.kind, fact.value, scope=fact.scope, epoch=epoch, position=fact.position)
+    try:
+        turn.tell(subject, fact.kind, fact.value, scope=fact.scope, epoch=epoch, position=fact.position)
+    except WorkflowError as error:  # the rest of what it tells is good, and it will tell again
+        _change(turn, turn.state.streams[row.job], error=str(error))
 
 
 def set_stream(turn: Turn, message: SetStream) -> None:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from penstock.errors import WorkflowError
 from penstock.store.meta.rows import ConsumptionRow, CoverageRow, FactRow, IntervalRow, Row, RowChange
 from penstock.workflows.core.moves import check_move
 from penstock.workflows.core.state import Coverage, State
@@ -113,7 +114,14 @@ class Turn:
             scope: what part of the subject it is about.
             epoch: of its maker.
             position: a report that is not after (epoch, position) of the last is old; None for one without order.
+
+        Raises:
+            WorkflowError: what must grow is no whole number.
         """
+        if kind in GROWING and not (isinstance(value, int) and abs(value) < 1 << 63 and value is not True):
+            raise WorkflowError(
+                f"tell {kind}({subject})", found=repr(value), remedy="give a whole number, an instant in microseconds"
+            )
         before = self.state.facts.get((subject, kind, scope))
         if before is not None:
             if kind in GROWING and not scope:
