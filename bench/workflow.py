@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import itertools
 import json
 import os
 import signal
@@ -26,13 +25,13 @@ from pathlib import Path
 from typing import Any
 
 from bench.report import Peer, last_line
+from bench.workflow_measure import Body, edges_ms, quantiles, rate
 from bench.workflow_peers import PEERS
 from bench.workflow_project import write_project
 from penstock.cli.remote import Remote
 from penstock.errors import PenstockError
 
 MODE = "SQLite, synchronous=FULL: every state change is durable before it is acted upon; tasks in warm processes"
-Body = tuple[int, int]
 
 
 class Deployment:
@@ -133,23 +132,6 @@ def deployed(**shapes: Any) -> Iterator[Deployment]:
             one.close()
 
 
-def quantiles(values: list[float]) -> dict[str, float]:
-    """The median and the 99th percentile."""
-    ordered = sorted(values)
-    return {"p50": statistics.median(ordered), "p99": ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))]}
-
-
-def rate(bodies: dict[str, Body], asked_ns: int) -> float:
-    """Tasks a second, from asking to the end of the last body."""
-    return len(bodies) / ((max(end for _, end in bodies.values()) - asked_ns) / 1e9)
-
-
-def edges_ms(bodies: dict[str, Body]) -> list[float]:
-    """From the end of a body to the beginning of the next, along a chain."""
-    order = sorted(bodies.values())
-    return [(after[0] - before[1]) / 1e6 for before, after in itertools.pairwise(order)]
-
-
 def _rounded(values: dict[str, float]) -> dict[str, float]:
     return {name: round(value, 3) for name, value in values.items()}
 
@@ -162,7 +144,7 @@ def fan(args: argparse.Namespace) -> dict[str, Any]:
         for i in range(args.repeat):
             before = one.cpu_s()
             bodies, asked = one.finish("fan", f"r{i}")
-            rates.append(rate(bodies, asked))
+            rates.append(rate(bodies.values(), asked))
             cpu.append(len(bodies) / (one.cpu_s() - before))
         return {"tasks_per_s": statistics.median(rates), "tasks_per_cpu_s": statistics.median(cpu), "tasks": args.n}
 
@@ -175,8 +157,8 @@ def chain(args: argparse.Namespace) -> dict[str, Any]:
         rates = []
         for i in range(args.repeat):
             bodies, asked = one.finish("chain", f"r{i}")
-            found += edges_ms(bodies)
-            rates.append(rate(bodies, asked))
+            found += edges_ms(bodies.values())
+            rates.append(rate(bodies.values(), asked))
         edge = quantiles(found)
         return {"tasks_per_s": statistics.median(rates), "edge_p50_ms": edge["p50"], "edge_p99_ms": edge["p99"]}
 
@@ -187,7 +169,7 @@ def many(args: argparse.Namespace) -> dict[str, Any]:
         one.finish("trigger", "warm")
         bodies, asked = one.finish("many", "r", args.n)
         return {
-            "tasks_per_s": rate(bodies, asked),
+            "tasks_per_s": rate(bodies.values(), asked),
             "runs": args.n,
             "ended": len({k.rpartition("/")[0] for k in bodies}),
         }
@@ -198,8 +180,8 @@ def isolated(args: argparse.Namespace) -> dict[str, Any]:
     with deployed(isolated=args.n) as one:
         one.finish("trigger", "warm")
         bodies, asked = one.finish("isolated", "r0")
-        edge = quantiles(edges_ms(one.finish("isolated_chain", "c0")[0]))
-        return {"tasks_per_s": rate(bodies, asked), "edge_p50_ms": edge["p50"], "edge_p99_ms": edge["p99"]}
+        edge = quantiles(edges_ms(one.finish("isolated_chain", "c0")[0].values()))
+        return {"tasks_per_s": rate(bodies.values(), asked), "edge_p50_ms": edge["p50"], "edge_p99_ms": edge["p99"]}
 
 
 def trigger(args: argparse.Namespace) -> dict[str, Any]:
@@ -293,8 +275,10 @@ def _nothing(_: int) -> int:
     return time.monotonic_ns()
 
 
-def pool(shape: str, n: int) -> Peer:
-    """The floor: a process pool that keeps nothing."""
+def pool(shape: str, n: int) -> Peer | None:
+    """The floor: a process pool that keeps nothing, and so has nothing to recover."""
+    if shape == "recover":
+        return None
     version = f"concurrent.futures, Python {sys.version.split()[0]}"
     note = "keeps nothing: no state, no order, no retries"
     with ProcessPoolExecutor(2) as executor:
@@ -321,7 +305,7 @@ def main() -> None:
     ours = run(args)
     peers: dict[str, Peer] = {}
     for name in filter(None, args.peers.split(",")):
-        found = pool(args.shape, args.n) if name == "pool" else PEERS[name](args.shape, args.n)
+        found = pool(args.shape, args.n) if name == "pool" else PEERS[name](args.shape, args.n, args.repeat)
         if found is not None:
             peers[name] = found
     print(json.dumps(_rounded({k: v for k, v in ours.items() if isinstance(v, float)})))
