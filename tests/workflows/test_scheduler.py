@@ -1,16 +1,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
 
 from penstock.clock import WallClock
-from penstock.errors import WorkflowError
+from penstock.errors import StoreError, WorkflowError
 from penstock.names import fingerprint
 from penstock.store.meta import Meta, RowChange, RowStore
-from penstock.store.meta.rows import NodeRow, RunRow
+from penstock.store.meta.rows import FactRow, NodeRow, RunRow
 from penstock.workflows.core.requests import Apply, FactGiven, StartRun
 from penstock.workflows.messages import Ended, TaskRef
 from penstock.workflows.scheduler import Scheduler
@@ -145,3 +145,39 @@ def test_what_cannot_be_written_is_found_and_the_rest_is_written(store: RowStore
     with pytest.raises(WorkflowError, match="closed"):
         waiting.result(0)
     hand.close()
+
+
+class FullDisk(RowStore):
+    """Writes nothing while it is full."""
+
+    full = False
+
+    def commit(self, changes: Iterable[RowChange]) -> int:
+        if self.full and (changes := list(changes)):
+            raise StoreError("write", found="no space left", remedy="free some")
+        return super().commit(changes)
+
+
+def test_workers_and_what_they_said_are_known_after_a_commit_that_failed(tmp_path: Path) -> None:
+    with Meta.open(tmp_path / "meta.db", clock=WallClock()) as meta:
+        store, hand = FullDisk(meta.engine), Hand(slots=7)
+        scheduler = Scheduler(store, WallClock(), hand, Keeper())
+        scheduler.open()
+        applied = scheduler.post(apply(chain(1)))
+        scheduler.make_pass()
+        assert applied.result(0)
+        store.full = True
+        scheduler.tell(FactGiven("x", "watermark", 5))
+        with pytest.raises(StoreError, match="no space left"):
+            scheduler.make_pass()
+        store.full = False
+        run = scheduler.post(StartRun("r", "w"))
+        while scheduler.make_pass():
+            pass
+        assert run.result(0)["state"] in ("running", "waiting")
+        slots = scheduler.look(lambda core, _: core.state.workers["hand"].slots)
+        scheduler.make_pass()
+        assert slots.result(0) == 7
+        assert [fact.value for fact in store.read(FactRow, "subject = 'x'")] == ["5"]
+        store.close()
+        hand.close()

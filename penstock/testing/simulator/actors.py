@@ -154,7 +154,7 @@ class SimWorker:
                 self._end(task, "lost", "no scheduler was reached for the lease")
             self._heard_us = self._world.now_us
         if self._server == self._world.life:
-            self._tell(Beat(self.name, tuple(self._running)))
+            self._tell(Beat(self.name, tuple(self.tasks)))
             self._retell()
         else:
             self.greet()

@@ -101,7 +101,7 @@ def _recover_run(turn: Turn, run: RunRow) -> None:
         tasks.arm(turn, node)
         if node.state == "waiting":
             tasks.await_edges(turn, run.run, graph.nodes[node.node])
-        elif node.state == "starting":
+        elif node.state == "starting" and not node.worker:
             turn.effects.append(Start(assignment(state, node, turn.settings.lease_us)))
         elif node.state == "stopping":
             tasks.send_kill(turn, node)

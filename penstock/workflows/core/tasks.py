@@ -191,6 +191,10 @@ def started(turn: Turn, message: Started | TaskRef, worker: str) -> None:
         if not row.worker:
             turn.put(row, replace(row, worker=worker))
         send_kill(turn, row)
+    elif row.state == "starting" and not isinstance(message, Started):
+        # It may still wait there for a slot: how long it runs counts from when its process does.
+        if row.worker != worker:
+            turn.put(row, replace(row, worker=worker))
     elif row.state == "starting":
         after = replace(row, state="running", worker=worker, started_us=turn.now_us)
         turn.put(row, after)

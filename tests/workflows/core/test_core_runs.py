@@ -284,3 +284,16 @@ def test_everything_goes_on_after_a_death() -> None:
     world.say(FactGiven("x", "watermark", 50))
     world.work()
     assert world.state.runs["r"].state == "done"
+
+
+def test_a_task_that_waits_in_its_worker_does_not_run_out_of_its_time() -> None:
+    world = World()
+    world.apply(node("a", timeout="3s"))
+    world.run()
+    for _ in range(60):
+        world.say(Beat("w", (world.out["r/a"].task,)))
+        world.wait(1_000_000)
+    row = world.state.nodes["r"]["a"]
+    assert (row.state, row.worker, row.attempt, row.started_us) == ("starting", "w", 1, None)
+    world.start("r/a")
+    assert world.status() == {"a": "running"}
