@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import Depends, FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
@@ -68,6 +69,7 @@ def make_app(control: Control, token: str) -> FastAPI:
     for routes in (routes_workflows, routes_runs, routes_facts, routes_values):
         app.include_router(routes.make_router(control), prefix="/v1", dependencies=[Depends(access)])
     app.add_exception_handler(PenstockError, _refused)
+    app.add_exception_handler(RequestValidationError, _malformed)
     return app
 
 
@@ -78,6 +80,23 @@ def _refused(_: Request, error: Exception) -> JSONResponse:
         status = 409
     parts = error.errors if isinstance(error, WorkflowErrors) else (error,)
     return JSONResponse({"errors": [_plain(part) for part in parts]}, status)
+
+
+def _malformed(request: Request, error: Exception) -> JSONResponse:
+    """A request that does not fit its form; what came with a secret is not said again."""
+    assert isinstance(error, RequestValidationError)
+    is_secret = request.url.path.startswith("/v1/secrets")
+    found = [
+        {
+            "code": WorkflowError.code,
+            "asked": f"{'.'.join(map(str, e['loc']))}: {e['msg']}",
+            "found": "" if is_secret else repr(e.get("input"))[:200],
+            "remedy": "GET /v1/openapi.json says what each field may be",
+            "where": request.url.path,
+        }
+        for e in error.errors()
+    ]
+    return JSONResponse({"errors": found}, 422)
 
 
 def _plain(error: PenstockError) -> dict[str, str]:
