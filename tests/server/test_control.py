@@ -52,8 +52,10 @@ def client(tmp_path: Path) -> Iterator[httpx.Client]:
 
 def ticking(client: httpx.Client) -> None:
     """A workflow with a stream, so that `ticks.t` is a subject; it is not started."""
-    node = {"name": "t", "kind": "stream", "component": "stream_command", "parameters": {"command": "true"}}
-    node["edges"] = [{"action": "start", "when": "signal(never)"}]  # type: ignore[assignment]
+    edges = [{"action": "start", "when": "signal(never)"}]
+    parameters = {"command": "true"}
+    node: dict[str, Any] = {"name": "t", "kind": "stream", "component": "stream_command", "parameters": parameters}
+    node["edges"] = edges
     assert client.post("/workflows", json={"spec": {"name": "ticks", "nodes": [node]}}).status_code == 200
 
 
