@@ -26,7 +26,7 @@ from penstock.workflows.executor.local.context import TaskContext
 from penstock.workflows.executor.local.orders import Finished, Job, Moved, encode, receive_job, send_whole
 from penstock.workflows.executor.local.process import adopt_orphans, die_with_parent
 from penstock.workflows.executor.local.traces import Traces, has_children
-from penstock.workflows.hidden import Hidden
+from penstock.workflows.executor.local.veil import Veil
 from penstock.workflows.messages import FactValue
 from penstock.workflows.spec.template import LATE, render
 
@@ -38,7 +38,7 @@ LARGEST_OUTPUTS: Final = 1 << 20
 """Bytes of all outputs of a task together; what is larger is a file or a table."""
 
 
-def serve(line: socket.socket, registry: Registry, traces: Traces, parent: int) -> None:
+def serve(line: socket.socket, ask: socket.socket, registry: Registry, traces: Traces, parent: int) -> None:
     """Takes tasks from `line` until it ends or a task leaves something behind. In a forked process; never returns."""
     os.setsid()
     die_with_parent(parent)
@@ -51,7 +51,7 @@ def serve(line: socket.socket, registry: Registry, traces: Traces, parent: int) 
     try:
         traces.begin()
         while (job := receive_job(line)) is not None:
-            finished = _serve_one(job, line, registry, traces)
+            finished = _serve_one(job, line, registry, traces, Veil(ask))
             send_whole(line, finished)
             if not finished.again:
                 break
@@ -66,22 +66,21 @@ def _end_kindly(number: int, frame: FrameType | None) -> None:
     raise SystemExit(128 + number)
 
 
-def _serve_one(job: Job, line: socket.socket, registry: Registry, traces: Traces) -> Finished:
+def _serve_one(job: Job, line: socket.socket, registry: Registry, traces: Traces, veil: Veil) -> Finished:
     _settle(job)
     outputs: dict[str, Any] = {}
     facts: tuple[FactValue, ...] = ()
-    error, hidden = "", Hidden()
+    error = ""
     try:
-        outputs, facts = contextvars.Context().run(_run, job, line, registry, traces.project, hidden)
+        outputs, facts = contextvars.Context().run(_run, job, line, registry, traces.project, veil)
     except BaseException as raised:  # noqa: BLE001  edge of the task: whatever it raises is its failure
-        error = hidden.clean(_told(raised))
-    try:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        hidden.close()
-    except (OSError, ValueError) as full:
-        error = error or f"the log cannot be written: {full}"
-    left = "a failure" if error else "isolation" if job.alone else traces.left()
+        error = veil.clean(_told(raised))
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError) as full:
+            error = error or f"the log cannot be written: {full}"
+    left = "a failure" if error else "isolation" if job.alone else "a secret" if veil.is_used else traces.left()
     os.chdir("/")
     if left or any(os.scandir(job.work)):
         shutil.rmtree(job.work, ignore_errors=True)
@@ -117,7 +116,7 @@ def _open_log(path: str) -> int:
 
 
 def _run(
-    job: Job, line: socket.socket, registry: Registry, project: Path, hidden: Hidden
+    job: Job, line: socket.socket, registry: Registry, project: Path, veil: Veil
 ) -> tuple[dict[str, Any], tuple[FactValue, ...]]:
     given = job.assignment
     component = registry.batch(given.component)
@@ -131,7 +130,7 @@ def _run(
     def moved(done: float, total: float | None, note: str) -> None:
         send_whole(line, Moved(done, total, note))
 
-    context = TaskContext(job, component, project, moved, hidden.hide)
+    context = TaskContext(job, component, project, moved, veil.hide)
     component().run(context, _parameters(component, given.parameters, context))
     outputs = context.outputs()
     size = len(encode(outputs))

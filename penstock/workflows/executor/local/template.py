@@ -37,6 +37,7 @@ from penstock.workflows.executor.local.process import adopt_orphans, children_of
 from penstock.workflows.executor.local.processes import QUIET
 from penstock.workflows.executor.local.task import serve
 from penstock.workflows.executor.local.traces import Traces
+from penstock.workflows.executor.local.veil import filter_log
 
 __all__ = ["Template"]
 
@@ -58,6 +59,11 @@ class Template:
         sys.stderr = io.TextIOWrapper(io.FileIO(2, "w"), encoding="utf-8", errors="replace", write_through=True)
         self._traces = Traces(project)
         self._children: set[int] = set()
+        self._filters: dict[int, int] = {}
+        """Process that keeps secrets out of a log -> the task's process."""
+        self._ended: dict[int, int] = {}
+        """Processes that have ended while their log is still written -> status."""
+        self._asked, self._ask = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._woken, wake = os.pipe()
         for end in (self._woken, wake):
             os.set_blocking(end, False)
@@ -77,11 +83,14 @@ class Template:
 
     def _serve(self) -> None:
         while True:
-            ready, _, _ = select.select([self._line.fileno(), self._woken], [], [])
+            ready, _, _ = select.select([self._line.fileno(), self._woken, self._asked.fileno()], [], [])
             if self._woken in ready:
                 with contextlib.suppress(BlockingIOError):
                     os.read(self._woken, 4096)
                 self._reap()
+            if self._asked.fileno() in ready:
+                data, fds, _, _ = socket.recv_fds(self._asked, _LARGEST, 3)
+                self._fork_filter(int(data), fds)
             if self._line.fileno() in ready:
                 data, fds, _, _ = socket.recv_fds(self._line, _LARGEST, 1)
                 if not data:
@@ -101,14 +110,34 @@ class Template:
             self._tell(Forked(0, str(error)))
             return
         if pid == 0:
-            signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            for end in (self._woken, self._wake, self._line.fileno()):
-                os.close(end)
-            serve(socket.socket(fileno=fd), self._registry, self._traces, me)
+            self._leave()
+            serve(socket.socket(fileno=fd), self._ask, self._registry, self._traces, me)
         os.close(fd)
         self._children.add(pid)
         self._tell(Forked(pid))
+
+    def _fork_filter(self, task: int, fds: list[int]) -> None:
+        """Forks the process through which a task's output goes to its log."""
+        pid = os.fork()
+        if pid == 0:
+            try:
+                os.setsid()
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)
+                self._leave()
+                self._ask.close()
+                filter_log(*fds)
+            finally:
+                os._exit(0)
+        for fd in fds:
+            os.close(fd)
+        self._filters[pid] = task
+
+    def _leave(self) -> None:
+        """Lets go, in a forked process, of what is the template's."""
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for end in (self._woken, self._wake, self._line.fileno(), self._asked.fileno()):
+            os.close(end)
 
     def _signal(self, pid: int, number: int, whole: bool) -> None:
         if pid not in self._children:
@@ -136,12 +165,16 @@ class Template:
                     with contextlib.suppress(ProcessLookupError, PermissionError):
                         os.killpg(pid, signal.SIGKILL)
                     self._end_orphans()
-                self._tell(Died(pid, os.waitstatus_to_exitcode(status)))
+                self._ended[pid] = os.waitstatus_to_exitcode(status)
+            task = self._filters.pop(pid, pid)
+            if task in self._ended and task not in self._filters.values():
+                self._tell(Died(task, self._ended.pop(task)))
 
     def _end_orphans(self) -> None:
         """Ends what has become our child; what it started becomes our child by that, so look until there is none."""
         for _ in range(1_000):
-            orphans = [p for p in children_of(os.getpid()) if p not in self._children and not has_ended(p)]
+            ours = self._children | self._filters.keys()
+            orphans = [p for p in children_of(os.getpid()) if p not in ours and not has_ended(p)]
             if not orphans:
                 return
             for pid in orphans:
