@@ -1,7 +1,7 @@
 """Rows of workflows in SQL: a list of changes in one transaction, each a compare-and-set; and reading, page by page.
 
 The statements are plain SQL of both dialects, made once per table and run by the driver with `executemany`:
-SQLAlchemy's own execution costs about as much again as the database (figures in `docs/design/workflow.md`).
+SQLAlchemy Core takes half as long again for the same (figures in `docs/design/workflow.md`).
 """
 
 from __future__ import annotations
