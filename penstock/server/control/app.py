@@ -13,7 +13,14 @@ from pydantic import BaseModel
 
 import penstock
 from penstock.errors import PenstockError, StoreError, WorkflowError, WorkflowErrors
-from penstock.server.control import routes_facts, routes_runs, routes_values, routes_workflows
+from penstock.server.control import (
+    routes_facts,
+    routes_jobs,
+    routes_logs,
+    routes_runs,
+    routes_values,
+    routes_workflows,
+)
 from penstock.server.control.access import COOKIE, Access
 from penstock.store.meta.rows_store import ConflictError
 from penstock.workflows.control import Control
@@ -66,7 +73,7 @@ def make_app(control: Control, token: str) -> FastAPI:
         )
         return {"status": "in"}
 
-    for routes in (routes_workflows, routes_runs, routes_facts, routes_values):
+    for routes in (routes_workflows, routes_jobs, routes_runs, routes_logs, routes_facts, routes_values):
         app.include_router(routes.make_router(control), prefix="/v1", dependencies=[Depends(access)])
     app.add_exception_handler(PenstockError, _refused)
     app.add_exception_handler(RequestValidationError, _malformed)

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from fastapi import APIRouter, Query
-from fastapi.responses import PlainTextResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 from penstock.errors import WorkflowError, nearest
 from penstock.server.control.events import plain_row
 from penstock.store.meta.rows import AttemptRow, NodeRow, RunRow
 from penstock.workflows.control import Control
-from penstock.workflows.core.moves import ENDED_NODE
 from penstock.workflows.core.requests import KillRun, Rerun, StartRun
-from penstock.workflows.executor.local.folders import Folders
 from penstock.workflows.loading import load_runs
 from penstock.workflows.why import Why, why_node
 
-__all__ = ["make_router"]
+__all__ = ["find_run", "make_router"]
 
 _MOST: Final = 1000
 _LOG_MOST: Final = 1 << 20
@@ -69,7 +63,6 @@ class RerunBody(_Body):
 def make_router(control: Control) -> APIRouter:
     """The routes over a deployment's runs."""
     router = APIRouter(tags=["runs"])
-    folders = Folders(control.state)
 
     @router.get("/runs")
     def list_runs(
@@ -82,7 +75,7 @@ def make_router(control: Control) -> APIRouter:
                 where.append(f"{column} = ?")
                 values.append(value)
         if before is not None:
-            last = _run(control, before)
+            last = find_run(control, before)
             where.append("(created_us < ? OR (created_us = ? AND run < ?))")
             values += [last.created_us, last.created_us, last.run]  # type: ignore[list-item]
         tail = f"ORDER BY created_us DESC, run DESC LIMIT {limit}"
@@ -109,7 +102,7 @@ def make_router(control: Control) -> APIRouter:
     @router.get("/runs/{run}")
     def show(run: str) -> dict[str, Any]:
         """A run with its nodes, in the order of the definition, and the attempts that were followed by another."""
-        row = _run(control, run)
+        row = find_run(control, run)
         nodes = {node.node: node for node in control.rows.read(NodeRow, "run = ?", (run,))}
         order = [node.name for node in control.version(row.workflow, row.version).spec.nodes if node.kind == "batch"]
         attempts = control.rows.read(AttemptRow, "run = ?", (run,), tail="ORDER BY node, attempt")
@@ -126,7 +119,7 @@ def make_router(control: Control) -> APIRouter:
     @router.post("/runs/{run}/rerun")
     def rerun(run: str, body: RerunBody) -> dict[str, Any]:
         """Runs again what a run was: the same definition and code, or the newest."""
-        made = body.run or f"{_run(control, run).workflow}.{control.new_id()}"
+        made = body.run or f"{find_run(control, run).workflow}.{control.new_id()}"
         return control.ask(Rerun(made, run, body.how, body.only_failed, body.from_node, body.author, body.reason))
 
     @router.get("/runs/{run}/nodes/{node}/why")
@@ -141,56 +134,17 @@ def make_router(control: Control) -> APIRouter:
         plain: dict[str, Any] = msgspec.to_builtins(found)
         return plain | {"at_us": found.at_us}
 
-    @router.get("/runs/{run}/nodes/{node}/log", response_class=PlainTextResponse)
-    def log(run: str, node: str, attempt: int | None = None, offset: int = 0) -> PlainTextResponse:
-        """The log of an attempt, the last by default, from a byte on; `x-next-offset` goes on from there."""
-        path = folders.log(run, node, attempt or _node(control, run, node).attempt)
-        data = _read(path, offset)
-        return PlainTextResponse(data, headers={"x-next-offset": str(offset + len(data))})
-
-    @router.get("/runs/{run}/nodes/{node}/log/follow")
-    async def follow(run: str, node: str, attempt: int | None = None) -> StreamingResponse:
-        """The log as it grows, until the attempt has ended."""
-        number = attempt or (await asyncio.to_thread(_node, control, run, node)).attempt
-        path = folders.log(run, node, number)
-        return StreamingResponse(_following(control, run, node, number, path), media_type="text/plain; charset=utf-8")
-
     return router
 
 
-def _run(control: Control, run: str) -> RunRow:
+def find_run(control: Control, run: str) -> RunRow:
+    """A run's row.
+
+    Raises:
+        WorkflowError: there is none.
+    """
     found = control.rows.read(RunRow, "run = ?", (run,))
     if not found:
         newest = control.rows.read(RunRow, tail="ORDER BY created_us DESC LIMIT 200")
         raise WorkflowError(f"run {run!r}", found="no such run", remedy=nearest(run, [row.run for row in newest]))
     return found[0]
-
-
-def _node(control: Control, run: str, node: str) -> NodeRow:
-    found = {row.node: row for row in control.rows.read(NodeRow, "run = ?", (_run(control, run).run,))}
-    if node not in found:
-        raise WorkflowError(f"node {node!r} of run {run}", found="no such node", remedy=nearest(node, found))
-    return found[node]
-
-
-def _read(path: Path, offset: int) -> bytes:
-    try:
-        with path.open("rb") as file:
-            file.seek(offset)
-            return file.read(_LOG_MOST)
-    except FileNotFoundError:
-        return b""
-
-
-async def _following(control: Control, run: str, node: str, attempt: int, path: Path) -> AsyncIterator[bytes]:
-    offset = 0
-    while True:
-        row = await asyncio.to_thread(_node, control, run, node)
-        data = await asyncio.to_thread(_read, path, offset)
-        if data:
-            offset += len(data)
-            yield data
-        elif row.attempt != attempt or row.state in ENDED_NODE or row.state == "retrying":
-            return
-        else:
-            await asyncio.sleep(_LOOK_S)

@@ -1,19 +1,17 @@
-"""Workflows, streams, components, schedules."""
+"""Workflows and their schedules."""
 
 from __future__ import annotations
 
 from typing import Any, Literal
 
-import msgspec
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, JsonValue
 
-from penstock.server.control.events import plain_row
-from penstock.store.meta.rows import RunRow, StreamRow, WorkflowRow
+from penstock.store.meta.rows import RunRow, WorkflowRow
 from penstock.workflows.control import Control, Version
-from penstock.workflows.core.requests import Pause, Resume, Retire, SetPool, SetStream
+from penstock.workflows.core.requests import Pause, Resume, Retire
 from penstock.workflows.spec.text import plain, schema
-from penstock.workflows.why import firings, why_stream
+from penstock.workflows.why import firings
 
 __all__ = ["make_router"]
 
@@ -28,12 +26,6 @@ class ApplyBody(BaseModel):
     author: str = ""
     reason: str = ""
     expect: int | None = None
-
-
-class PoolBody(BaseModel):
-    """Slots of a pool; null for as many as workers take."""
-
-    slots: int | None
 
 
 def make_router(control: Control) -> APIRouter:
@@ -109,33 +101,6 @@ def make_router(control: Control) -> APIRouter:
         found = control.look(lambda core, _: firings(core.state))
         return [{"workflow": f.workflow, "at_us": f.at_us, "state": f.state} for f in found]
 
-    @router.put("/pools/{name}")
-    def pool(name: str, body: PoolBody) -> dict[str, Any]:
-        """Sets how many tasks of a pool may be out together."""
-        return control.ask(SetPool(name, body.slots))
-
-    @router.get("/jobs")
-    def jobs() -> list[dict[str, Any]]:
-        """The stream jobs: what is wanted and what is seen of them."""
-        rows = sorted(control.rows.read(StreamRow), key=lambda row: row.job)
-        return [plain_row(row) for row in rows]
-
-    @router.get("/jobs/{job}/why")
-    def job_why(job: str) -> dict[str, Any]:
-        """Why a stream is where it is."""
-        found = control.look(lambda core, now_us: why_stream(core.state, job, now_us, control.pace))
-        return _plain(found) | {"at_us": found.at_us}
-
-    @router.post("/jobs/{job}/{action}")
-    def job_act(job: str, action: Literal["start", "stop", "restart", "reload"]) -> dict[str, Any]:
-        """Acts on a stream by hand."""
-        return control.ask(SetStream(job, action))
-
-    @router.get("/components")
-    def components() -> dict[str, Any]:
-        """Every component with its parameters' JSON Schema, and the broken ones with the reason."""
-        return control.components()
-
     return router
 
 
@@ -148,8 +113,3 @@ def _version(version: Version) -> dict[str, Any]:
         "created_us": version.created_us,
         "spec": plain(version.spec),
     }
-
-
-def _plain(value: Any) -> dict[str, Any]:
-    found: dict[str, Any] = msgspec.to_builtins(value)
-    return found
