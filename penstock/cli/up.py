@@ -121,7 +121,10 @@ def _apply(remote: Remote, output: Output) -> None:
         return
     for one in remote.post("workflows", {"author": author(), "reason": "penstock up"}):
         output.record(**one)
-        output.say(f"workflow {one['name']}, version {one['version']}" + (", new" if one["changed"] else ""))
+        if reason := one.get("not_built"):
+            output.say(f"workflow {one['name']} is left out: {reason}")
+        else:
+            output.say(f"workflow {one['name']}, version {one['version']}" + (", new" if one["changed"] else ""))
 
 
 def _streams_left(state: Path) -> int:

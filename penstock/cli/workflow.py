@@ -39,7 +39,8 @@ def apply(
         body["spec"] = plain(spec)
     found = remote.post("workflows", body)
     for one in found:
-        one["what"] = "new version" if one.pop("changed") else "unchanged"
+        changed = one.pop("changed")
+        one["what"] = one.get("not_built") or ("new version" if changed else "unchanged")
     output.rows(found, ("name", "version", "what"))
 
 

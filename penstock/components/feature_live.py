@@ -10,7 +10,7 @@ from penstock.components.contract import Parameters, StreamComponent, StreamCont
 
 __all__ = ["FeatureLive", "FeatureLiveParameters"]
 
-_IDLE_US = 20_000
+_PAUSE_US = 1_000_000
 
 
 class FeatureLiveParameters(Parameters):
@@ -56,11 +56,12 @@ class FeatureLive(StreamComponent):
                         job.checkpoint(wait=True)
                         self._tell(job, context, parameters)
                         return command == "reload"
-                if paused or not job.step():
-                    self._tell(job, context, parameters)
-                    context.wait(_IDLE_US)
-                else:
-                    self._tell(job, context, parameters)
+                moved = not paused and job.step()
+                self._tell(job, context, parameters)
+                if paused:
+                    context.wait(_PAUSE_US)
+                elif not moved:
+                    job.wait()  # rows wake it; a command waits for so long at most
         finally:
             job.close()
 

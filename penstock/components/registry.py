@@ -23,6 +23,7 @@ FOLDER: Final = "components"
 """The folder of a project whose modules are looked through for components."""
 BUILT_IN: Final = (
     "penstock.components.feature_backfill:FeatureBackfill",
+    "penstock.components.feature_check:FeatureCheck",
     "penstock.components.feature_live:FeatureLive",
     "penstock.components.http:Http",
     "penstock.components.python:Python",

@@ -12,8 +12,9 @@ import pyarrow.compute as pc
 from penstock.doors.deployment import Deployment
 from penstock.doors.rows import resolver_for
 from penstock.engine.history import History, LogRows
-from penstock.engine.online import Replayed
+from penstock.engine.online import Replayed, logged_reads
 from penstock.engine.online import replay_check as check_logged
+from penstock.engine.online.readlog import locked
 from penstock.errors import EngineError, nearest
 from penstock.plan.ir import GroupPlan, JoinPlan
 from penstock.semantics.columns import EVENT_TIME, KNOWN_TIME, OFFSET, OP, OP_DELETE, ORDINAL, PARTITION
@@ -22,6 +23,7 @@ __all__ = ["Comparison", "check_reads", "replay_check", "same"]
 
 _PLACE: Final = (EVENT_TIME, KNOWN_TIME, ORDINAL, PARTITION, OFFSET)
 _LISTED: Final = 20
+_ALWAYS: Final = 2**63 - 1
 
 
 @dataclass
@@ -88,12 +90,22 @@ def replay_check(deployment: Deployment, name: str) -> Comparison:
     return found
 
 
-def check_reads(deployment: Deployment) -> Replayed | None:
-    """Compares all logged online reads with what history says at their positions; None where none were logged."""
+def check_reads(deployment: Deployment, *, since_us: int | None = None, until_us: int | None = None) -> Replayed | None:
+    """Compares logged online reads with what history says at their positions; None where none were logged.
+
+    Args:
+        deployment: whose reads.
+        since_us, until_us: only reads of instants `q` at or after the one and before the other; all by default.
+    """
     if not deployment.reads.exists():
         return None
+    with locked(deployment.reads):  # another process may log reads now, or erase some
+        reads = list(logged_reads(deployment.reads))
+    if since_us is not None or until_us is not None:
+        low, high = -_ALWAYS if since_us is None else since_us, _ALWAYS if until_us is None else until_us
+        reads = [logged.between(low, high) for logged in reads]
     history = History(deployment.plan, resolver_for(deployment), clock=deployment.clock)
-    return check_logged(history, deployment.reads)
+    return check_logged(history, [logged for logged in reads if len(logged.q_us)])
 
 
 def _by_place(table: pa.Table, columns: list[str]) -> dict[tuple[int, ...], dict[str, Any]]:

@@ -132,7 +132,8 @@ class Control:
     ) -> list[dict[str, Any]]:
         """Checks workflows and makes them what runs from now on; the same again adds no version.
 
-        All are checked before any is applied. The project's code is read in a process of its own.
+        All are checked before any is applied; those of the project that rest on parts that are not built are left
+        out, and answered with the reason. The project's code is read in a process of its own.
 
         Args:
             spec: as plain data; those that the project's definitions hold by default.
@@ -146,7 +147,8 @@ class Control:
         applied = [plain(version.spec) for version in self.workflows()]
         request = project.Request(self.clock.now_us(), applied, dict(spec) if spec is not None else None, only)
         found = []
-        for one in project.ask(self.project, request).checked:
+        told = project.ask(self.project, request)
+        for one in told.checked:
             made = WorkflowSpec.model_validate(self.resources.pinned(one.spec))
             text, name = to_json(made), made.name
             found.append(
@@ -154,7 +156,8 @@ class Control:
                     Apply(name, text, spec_fingerprint(made), author, reason, one.code, one.components, expect=expect)
                 )
             )
-        return found
+        not_built = {"version": None, "changed": False}
+        return found + [{"name": name, **not_built, "not_built": why} for name, why in told.not_built.items()]
 
     def components(self) -> dict[str, Any]:
         """Every component, described, and the broken ones with the reason."""

@@ -70,9 +70,10 @@ class Refusal(msgspec.Struct, frozen=True):
 
 
 class Told(msgspec.Struct, frozen=True):
-    """The answer: either what can run, or what does not fit."""
+    """The answer: either what can run and what is not built yet (with the reason), or what does not fit."""
 
     checked: list[Checked] = []
+    not_built: dict[str, str] = {}
     components: list[dict[str, Any]] = []
     broken: list[dict[str, Any]] = []
     refusals: list[Refusal] = []
@@ -105,14 +106,15 @@ def ask(project: Path, request: Request) -> Told:
     return told
 
 
-def checked(project: Path, request: Request) -> list[Checked]:
-    """Reads and checks in this process; all are checked before any is given.
+def checked(project: Path, request: Request) -> Told:
+    """Reads and checks in this process; all that can run are checked before any is given.
 
     Raises:
         WorkflowError: something does not fit.
         DefinitionError: the definitions cannot be read.
     """
     registry = discover(project)
+    not_built: dict[str, NotBuiltError] = {}
     applied = {spec.name: spec for spec in (validated(data, "an applied workflow", None) for data in request.applied)}
     if request.spec is not None:
         spec = validated(request.spec, f"workflow {request.spec.get('name', '')}".rstrip(), "the request")
@@ -120,13 +122,15 @@ def checked(project: Path, request: Request) -> list[Checked]:
         around = surroundings(registry, _definitions_if_any(project), applied)
     else:
         definitions = load(project)
-        found = project_workflows(definitions)
-        if not found:
+        found, not_built = project_workflows(definitions)
+        if not found and not not_built:
             raise WorkflowError(
                 "the project has a workflow",
                 found=f"none in {project}",
                 remedy='define one: flow = ps.workflow("nightly", every="1d")',
             )
+        if request.only in not_built:
+            raise not_built[request.only]
         if request.only is not None and request.only not in found:
             raise WorkflowError(
                 f"workflow {request.only!r} of the project", found="none", remedy=nearest(request.only, found)
@@ -136,10 +140,13 @@ def checked(project: Path, request: Request) -> list[Checked]:
     for spec, places in chosen.values():
         check(spec, around, now_us=request.now_us, places=places)
     code = CodeIdentity(project).now()
-    return [
-        Checked(plain(spec), {node.component: registry[node.component].version for node in spec.nodes}, code)
-        for spec, _ in chosen.values()
-    ]
+    return Told(
+        [
+            Checked(plain(spec), {node.component: registry[node.component].version for node in spec.nodes}, code)
+            for spec, _ in chosen.values()
+        ],
+        {name: error.asked for name, error in not_built.items() if request.only is None},
+    )
 
 
 def _definitions_if_any(project: Path) -> Definitions:
@@ -150,17 +157,24 @@ def _definitions_if_any(project: Path) -> Definitions:
         return Definitions.of()
 
 
-def project_workflows(definitions: Definitions) -> dict[str, tuple[WorkflowSpec, Places]]:
-    """The workflows of a project's definitions as specifications, with the places of their parts.
+def project_workflows(
+    definitions: Definitions,
+) -> tuple[dict[str, tuple[WorkflowSpec, Places]], dict[str, NotBuiltError]]:
+    """The workflows of a project's definitions as specifications with the places of their parts, and those that rest
+    on parts that are not built.
 
     Raises:
         WorkflowError: an option or a value does not fit.
     """
-    return {
-        name: to_spec(definition, definitions.root)
-        for name, definition in definitions.named.items()
-        if isinstance(definition, Workflow)
-    }
+    found: dict[str, tuple[WorkflowSpec, Places]] = {}
+    not_built: dict[str, NotBuiltError] = {}
+    for name, definition in definitions.named.items():
+        if isinstance(definition, Workflow):
+            try:
+                found[name] = to_spec(definition, definitions.root)
+            except NotBuiltError as error:
+                not_built[name] = error
+    return found, not_built
 
 
 def planned(definitions: Definitions, now_us: int) -> tuple[dict[str, tuple[WorkflowSpec, Places]], dict[str, str]]:
@@ -169,18 +183,11 @@ def planned(definitions: Definitions, now_us: int) -> tuple[dict[str, tuple[Work
     Raises:
         WorkflowError: something does not fit.
     """
-    found: dict[str, tuple[WorkflowSpec, Places]] = {}
-    not_built: dict[str, str] = {}
-    for name, definition in definitions.named.items():
-        if isinstance(definition, Workflow):
-            try:
-                found[name] = to_spec(definition, definitions.root)
-            except NotBuiltError as error:
-                not_built[name] = error.asked
+    found, not_built = project_workflows(definitions)
     around = surroundings(discover(definitions.root), definitions, {name: spec for name, (spec, _) in found.items()})
     for spec, places in found.values():
         check(spec, around, now_us=now_us, places=places)
-    return found, not_built
+    return found, {name: error.asked for name, error in not_built.items()}
 
 
 def surroundings(registry: Registry, definitions: Definitions, workflows: Mapping[str, WorkflowSpec]) -> Surroundings:
@@ -215,7 +222,7 @@ def main(arguments: list[str]) -> int:
             described = [found.describe() for found in registry.found.values()]
             told = Told(components=described, broken=[msgspec.to_builtins(one) for one in registry.broken])
         else:
-            told = Told(checked(project, request))
+            told = checked(project, request)
     except PenstockError as error:
         parts = error.errors if isinstance(error, WorkflowErrors) else (error,)
         told = Told(refusals=[Refusal(p.asked, p.found, p.remedy, str(p.where or "")) for p in parts])

@@ -251,7 +251,7 @@ class LiveJob:
         try:
             while not self._stopping.is_set():
                 if not self.step():
-                    self._log_wait()
+                    self.wait()
             self.checkpoint(wait=True)
         finally:
             self.close()
@@ -267,6 +267,15 @@ class LiveJob:
             if seen(self._watched) != self._erasures:
                 self._begin_anew()
         return self._advance()
+
+    def wait(self) -> None:
+        """Until a topic has rows beyond those read, `poll_s` at most."""
+        positions = self._inputs.read_positions()
+        if len(positions) == 1:
+            name = next(iter(self._inputs.topics))
+            self._inputs.topics[name].wait(positions[0], self.options.poll_s)
+        else:
+            self._log.wait(positions, self.options.poll_s)
 
     def _begin_anew(self) -> None:
         """Makes the state again out of what is left, as rows were erased; readers keep the former one meanwhile."""
@@ -322,14 +331,6 @@ class LiveJob:
         self._journal.close()
         self._arena.close()
         self._lease.close()
-
-    def _log_wait(self) -> None:
-        positions = self._inputs.read_positions()
-        if len(positions) == 1:
-            name = next(iter(self._inputs.topics))
-            self._inputs.topics[name].wait(positions[0], self.options.poll_s)
-        else:
-            self._log.wait(positions, self.options.poll_s)
 
     def _journaled(self, cut: Cut) -> None:
         began_s = time.perf_counter()

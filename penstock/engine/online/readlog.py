@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +134,18 @@ class LoggedReads:
     q_us: np.ndarray[Any, np.dtype[np.int64]]
     known_us: np.ndarray[Any, np.dtype[np.int64]]
     positions: Sequence[Mapping[tuple[str, int], int]]
+
+    def between(self, since_us: int, until_us: int) -> LoggedReads:
+        """The reads whose instant `q` is at or after the one and before the other."""
+        chosen = np.flatnonzero((self.q_us >= since_us) & (self.q_us < until_us))
+        return replace(
+            self,
+            requests=self.requests.take(chosen),
+            answers=self.answers.take(chosen),
+            q_us=self.q_us[chosen],
+            known_us=self.known_us[chosen],
+            positions=[self.positions[i] for i in chosen.tolist()],
+        )
 
 
 def logged_reads(directory: Path | str) -> Iterator[LoggedReads]:
