@@ -134,8 +134,6 @@ def look_at_condition(turn: Turn, owner: Owner) -> None:
     truth = trigger.predicate.evaluate(lookup, scope) is True
     if trigger.uses_now and (at := trigger.predicate.changes_at(lookup, scope)) is not None:
         turn.state.wake_at(at, "look", *owner)
-    turn.watching.remove(owner)
-    watch(turn.watching, turn.state, owner, trigger.predicate, scope)
     truths = msgspec.json.decode(row.truths)
     if truths.get(trigger.spec.name, False) == truth:
         return

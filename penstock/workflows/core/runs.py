@@ -175,15 +175,13 @@ def close(turn: Turn, run: str) -> None:
     if row.state in ENDED_RUN or row.state == "waiting":
         return
     graph = state.plan(run)
-    failed = [
-        node for node in state.nodes[run].values()
-        if node.state in ("failed", "killed") and graph.nodes[node.node].spec.on_failure == "fail"
-    ] if state.left[run] == 0 or graph.spec.failure == "stop" else []  # fmt: skip
+    nodes = state.nodes[run]
+    failed = [nodes[n] for n in state.failed.get(run, ()) if graph.nodes[n].spec.on_failure == "fail"]
     if state.left[run] == 0:
         final = {"stopping": "killed", "failing": "failed"}.get(row.state, "failed" if failed else "done")
         error = row.error or (f"{failed[0].node}: {failed[0].error}" if failed else "")
         _end_run(turn, row, final, error)
-    elif failed and row.state == "running":
+    elif failed and row.state == "running" and graph.spec.failure == "stop":
         _stop(turn, row, "failing", f"{failed[0].node}: {failed[0].error}")
 
 

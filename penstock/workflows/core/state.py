@@ -117,6 +117,8 @@ class State:
         """Worker -> the tasks it has; under "" those that no worker has answered for."""
         self.left: dict[str, int] = {}
         """Run -> nodes that have not ended."""
+        self.failed: dict[str, dict[str, None]] = {}
+        """Run -> nodes that failed or were killed."""
         self.ended: dict[str, None] = {}
         """Ended runs that are still in memory, oldest first."""
 
@@ -209,6 +211,8 @@ class State:
             self.left[after.run] = self.left.get(after.run, 0) + (not ended)
         elif ended and before.state not in ENDED_NODE:
             self.left[after.run] -= 1
+        if after.state in ("failed", "killed"):
+            self.failed.setdefault(after.run, {})[after.node] = None
         was_out, is_out = before is not None and before.state in OUT, after.state in OUT
         if was_out or is_out:
             self._put_out(before if was_out else None, after if is_out else None)
@@ -288,6 +292,7 @@ class State:
             self.parameters.pop(run, None)
             self.nodes.pop(run, None)
             self.left.pop(run, None)
+            self.failed.pop(run, None)
 
     def rows(self) -> Iterable[Row]:
         """Every row it holds; of intervals that is their union."""

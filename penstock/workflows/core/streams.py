@@ -121,8 +121,6 @@ def look_at_stream(turn: Turn, owner: Owner) -> None:
     found = _value(turn, edge.predicate.bare) if edge.predicate.bare else edge.predicate.evaluate(lookup, scope) is True
     if edge.uses_now and (at := edge.predicate.changes_at(lookup, scope)) is not None:
         turn.state.wake_at(at, "look", *owner)
-    turn.watching.remove(owner)
-    watch(turn.watching, turn.state, owner, edge.predicate, scope)
     seen = msgspec.json.decode(row.edges)
     before = seen.get(str(number))
     if before == found and str(number) in seen:

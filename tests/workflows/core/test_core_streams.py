@@ -7,6 +7,7 @@ import pytest
 from penstock.errors import WorkflowError
 from penstock.workflows.core.requests import FactGiven, Retire, SetStream
 from penstock.workflows.messages import Command, CommandDone, FactValue, Report, Watch
+from penstock.workflows.spec.predicate import FactRef
 from penstock.workflows.supervisor.interface import Observed, Wanted
 from tests.workflows.core.world import World, node
 
@@ -159,3 +160,19 @@ def test_a_scheduler_that_comes_back_says_again_what_is_wanted() -> None:
     world.take(Wanted)
     world.again()
     assert asked(world) == [("running", False, 1)]
+
+
+def test_looking_again_and_again_leaves_nothing_behind() -> None:
+    world = World()
+    world.apply(
+        stream("s", ("start", "offset(x) >= 100 and rows(y) > 5")), node("a"),
+        triggers=[{"name": "t", "on": "offset(x) >= 200 and rows(y) > 5"}],
+    )  # fmt: skip
+    for number in range(500):
+        world.say(FactGiven("y", "rows", number % 10))
+    assert sum(map(len, world.core.watching.heaps.values())) == 2 and len(world.state.timers) < 5
+    world.take(Wanted)
+    world.say(FactGiven("x", "offset", 100))
+    assert asked(world) == [("running", False, 1)] and not world.out
+    world.say(FactGiven("x", "offset", 250))
+    assert len(world.out) == 1 and not world.core.watching.heaps.get(FactRef("offset", "x"))
