@@ -241,8 +241,9 @@ class Hub:
             self._drop(older)
         peer.role, peer.name = message.role, message.name
         peer._frames.largest = LARGEST
-        peer.send([Opened()])
-        self._named[peer.role, peer.name] = peer
+        with peer._lock:  # who finds the peer cannot send before our answer; who has our answer is found
+            self._named[peer.role, peer.name] = peer
+            peer._push(pack([Opened()]))
         for came in self._came:
             came(peer)
 

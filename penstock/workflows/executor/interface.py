@@ -1,7 +1,7 @@
 """What the scheduler asks of a place where tasks run. The same contract holds on this machine and over a network.
 
-1. `start` returns at once; the task runs in a process of its own. A second `start` of the same (node run, attempt)
-   starts nothing and is answered with what is known.
+1. `start` returns at once; the task runs in another process, in which no former task has left a trace. A second `start`
+   of the same (node run, attempt) starts nothing and is answered with what is known.
 2. The end of a task is told again and again until `acknowledge` is called for it, also to a scheduler that came later.
 3. Outputs lie under (node run, attempt) and are seen by nobody until the end has been accepted:
    `acknowledge(accepted=True)` follows the commit; with False they are removed.
