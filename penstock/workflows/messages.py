@@ -155,6 +155,8 @@ class Acknowledged(msgspec.Struct, frozen=True, tag="acknowledged"):
 
     task: TaskRef
     accepted: bool
+    worker: str = ""
+    """Whose end it is; another worker's of the same task is answered by itself. Empty: whoever has it."""
 
 
 # stream process <-> supervisor

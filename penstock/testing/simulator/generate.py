@@ -59,6 +59,8 @@ class Plan(msgspec.Struct, frozen=True):
     last: list[Any]
     facts: dict[tuple[str, str], int]
     """The last position told of each outside fact."""
+    wander: bool
+    """A task that is sent again may go to another worker."""
 
 
 def generate(seed: int) -> Plan:
@@ -71,7 +73,7 @@ def generate(seed: int) -> Plan:
         specs.append(_streams(rng))
     script, last, facts = _script(rng, specs)
     workers = {f"w{n}": rng.choice((1, 2, 3)) for n in range(rng.choice((1, 1, 2, 3)))}
-    return Plan(seed, _faults(rng), workers, specs, script, last, facts)
+    return Plan(seed, _faults(rng), workers, specs, script, last, facts, rng.random() < 0.4)
 
 
 def _faults(rng: Random) -> Faults:

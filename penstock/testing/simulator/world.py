@@ -5,29 +5,23 @@ from __future__ import annotations
 import functools
 import heapq
 import itertools
-import sqlite3
-import tempfile
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import Future
-from pathlib import Path
 from random import Random
 from typing import Any, Final
 
-import sqlalchemy as sa
-
-from penstock.clock import WallClock
 from penstock.errors import StoreError, WorkflowError
-from penstock.store.meta.rows import LeaseRow, RowChange, StreamRow
-from penstock.store.meta.rows_store import RowStore, merge
-from penstock.store.meta.sql import SqlMeta
-from penstock.testing.simulator.actors import Crash, SimExecutor, SimStream, SimSupervisor, SimWorker
+from penstock.store.meta.rows import StreamRow
+from penstock.testing.simulator.actors import Crash, SimExecutor, SimWorker
+from penstock.testing.simulator.disk import SimStore
 from penstock.testing.simulator.generate import STORM_US, Plan, generate
 from penstock.testing.simulator.ledger import BrokenError, Ledger
+from penstock.testing.simulator.network import Network
+from penstock.testing.simulator.streams import SimStream, SimSupervisor
 from penstock.workflows.core.graph import Graph
 from penstock.workflows.core.requests import Apply, FactGiven, SetStream, SignalGiven
 from penstock.workflows.core.turn import Settings
-from penstock.workflows.executor.interface import FromExecutor
 from penstock.workflows.messages import Assignment, Detached
 from penstock.workflows.scheduler import Scheduler
 from penstock.workflows.supervisor.interface import Wanted
@@ -57,54 +51,7 @@ class SimClock:
         return self._last_us
 
 
-class SimStore(RowStore):
-    """The production store on a database in memory; its server may die before or after a transaction."""
-
-    def __init__(self, engine: sa.Engine, world: World) -> None:
-        super().__init__(engine)
-        self._world = world
-
-    def commit(self, changes: Iterable[RowChange]) -> int:
-        """Commits; what has become durable is told to the ledger, whoever hears of it besides."""
-        merged = merge(changes)
-        if not merged:
-            return 0
-        world, rng = self._world, self._world.rng
-        world.may_die("before a commit")
-        is_lease = all(isinstance(after, LeaseRow) for _, after in merged)
-        refused = world.is_stormy and not is_lease and rng.random() < world.plan.faults.refuse_commit
-        kept = refused and rng.random() < 0.5
-        if refused and not kept:
-            raise StoreError("write", found="the disk is full", remedy="wait")
-        written = super().commit(merged)
-        world.note("commit", merged)
-        world.ledger.commit(merged)
-        world.may_die("after a commit")
-        if kept:
-            raise StoreError("write", found="the line broke in COMMIT", remedy="look what is there")
-        return written
-
-
-@functools.cache
-def _template() -> sqlite3.Connection:
-    """A migrated database; migrating one for every seed would take longer than the seed."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "meta.db"
-        SqlMeta.open(path, clock=WallClock()).close()
-        source = sqlite3.connect(path)
-        made = sqlite3.connect(":memory:", check_same_thread=False)
-        source.backup(made)
-        source.close()
-    return made
-
-
-@functools.cache
-def _engine() -> tuple[sa.Engine, sqlite3.Connection]:
-    connection = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
-    return sa.create_engine("sqlite://", poolclass=sa.StaticPool, creator=lambda: connection), connection
-
-
-@functools.cache
+@functools.lru_cache(64)
 def _graph(spec: str, version: int) -> Graph:
     return Graph.of(spec, version)
 
@@ -124,9 +71,8 @@ class World:
         self.is_stormy = True
         self.clock = SimClock(self)
         self.ledger = Ledger(_graph, SETTINGS.losses_most)
-        engine, connection = _engine()
-        _template().backup(connection)
-        self.store = SimStore(engine, self)
+        self.store = SimStore(self)
+        self.net = Network(self)
         self.life = 0
         self.scheduler: Scheduler | None = None
         self.executor: SimExecutor | None = None
@@ -140,8 +86,6 @@ class World:
         self._asked: list[tuple[Future[dict[str, Any]], Any]] = []
         self._unasked = 0
         self._pass_us = 1 << 62
-        self._deaf: dict[str, int] = {}
-        self._line_us: dict[tuple[str, int, bool], int] = {}
         self._progress: dict[str, int] = {}
 
     # time
@@ -196,7 +140,7 @@ class World:
     def _calm(self) -> None:
         self.note("calm")
         self.is_stormy = False
-        self._deaf.clear()
+        self.net.deaf.clear()
         self._go_until(self.now_us + 4_000_000)
         for message in self.plan.last:
             self._ask(message)
@@ -322,11 +266,11 @@ class World:
         living = [process for process in self.processes.values() if process.alive and process.line]
         if living:
             process = self.rng.choice(living)
-            self.line_gone(process)
+            self.net.line_gone(process)
             process.broken_line()
 
     def _go_deaf(self) -> None:
-        self._deaf[self.rng.choice(list(self.workers))] = self.now_us + self.some(5_000_000)
+        self.net.deaf[self.rng.choice(list(self.workers))] = self.now_us + self.some(5_000_000)
 
     def _step_clock(self) -> None:
         self.clock.off_us += self.rng.choice((-500_000, 300_000, 2_500_000))
@@ -392,40 +336,6 @@ class World:
         self._asked.append((self.scheduler.post(message), message))
         self.wake()
 
-    # the network
-
-    def _delays(self, worker: SimWorker) -> list[int]:
-        """When the copies of a message between the server and a worker arrive; none if it is lost."""
-        if not self.is_stormy:
-            return [self.rng.randrange(500, 3_000)]
-        faults, rng = self.plan.faults, self.rng
-        if self._deaf.get(worker.name, 0) > self.now_us or rng.random() < faults.drop:
-            return []
-        copies = 2 if rng.random() < faults.double else 1
-        return [
-            rng.randrange(500, 3_000) if rng.random() >= faults.late else self.some(2_000_000) for _ in range(copies)
-        ]
-
-    def to_worker(self, worker: SimWorker, message: Any) -> None:
-        """Sends to a worker; what its present life does not get is lost."""
-        for delay_us in self._delays(worker):
-            self.after(delay_us, self._at_worker, worker, worker.life, self.life, message)
-
-    def _at_worker(self, worker: SimWorker, life: int, server: int, message: Any) -> None:
-        if worker.alive and worker.life == life:
-            self.note(f"to {worker.name}", message)
-            worker.take(message, server)
-
-    def to_server(self, worker: SimWorker, message: FromExecutor) -> None:
-        """Sends to whoever is the server when it arrives."""
-        for delay_us in self._delays(worker):
-            self.after(delay_us, self._at_server, worker, worker.life, message)
-
-    def _at_server(self, worker: SimWorker, life: int, message: FromExecutor) -> None:
-        if self.executor is not None and worker.life == life:
-            self.note(f"from {worker.name}", message)
-            self.executor.heard(message)
-
     def fate(self, order: Assignment) -> tuple[int, str]:
         """How long a task takes, and how it ends."""
         faults, rng = self.plan.faults, self.rng
@@ -448,40 +358,6 @@ class World:
         """A process is seen to be gone."""
         if self.supervisor is not None:
             self.note("gone", message)
-            self.supervisor.post(message)
-
-    def line_gone(self, process: SimStream) -> None:
-        """The server sees that a line broke."""
-        if self.supervisor is not None and process.line == self.life:
-            self.supervisor.post(("gone", process.job, process.epoch))
-
-    def from_process(self, process: SimStream, message: Any) -> None:
-        """Sends along a process' line."""
-        if process.line == self.life and self.is_up:
-            self._along(process, up=True, message=message)
-
-    def to_process(self, process: SimStream, message: Any) -> None:
-        """Sends to a process along its line."""
-        if process.line == self.life and process.alive:
-            self._along(process, up=False, message=message)
-
-    def _along(self, process: SimStream, *, up: bool, message: Any) -> None:
-        key = (process.job, process.epoch, up)
-        delay_us = self.some(30_000)
-        if self.is_stormy and self.rng.random() < self.plan.faults.late:
-            delay_us = self.some(600_000)
-        at_us = max(self.now_us + delay_us, self._line_us.get(key, 0) + 1)
-        self._line_us[key] = at_us
-        self.after(at_us - self.now_us, self._at_end, process, process.line, process.lines, up, message)
-
-    def _at_end(self, process: SimStream, life: int, line: int, up: bool, message: Any) -> None:
-        if life != self.life or process.lines != line or process.line != life:
-            return
-        self.note(f"{'from' if up else 'to'} {process.job}#{process.epoch}", message)
-        if not up:
-            if process.alive:
-                process.take(message)
-        elif self.supervisor is not None:
             self.supervisor.post(message)
 
     def progress(self, job: str) -> list[tuple[str, int]]:

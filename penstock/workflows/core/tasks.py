@@ -183,7 +183,7 @@ def started(turn: Turn, message: Started | TaskRef, worker: str) -> None:
     task = message.task if isinstance(message, Started) else message
     row = _of_task(turn, task)
     if row is None or row.epoch != task.epoch or row.state not in OUT:
-        mine = row is not None and row.epoch == task.epoch and row.state == "done"
+        mine = row is not None and (row.epoch, row.state, row.worker) == (task.epoch, "done", worker)
         if not mine:
             turn.effects.append(Kill(task, "it is not wanted any more"))
         return
@@ -191,6 +191,10 @@ def started(turn: Turn, message: Started | TaskRef, worker: str) -> None:
         if not row.worker:
             turn.put(row, replace(row, worker=worker))
         send_kill(turn, row)
+    elif row.worker not in ("", worker):
+        # It was sent again, and to another worker: neither may go on beside the other.
+        turn.effects.append(Kill(task, "two workers have it"))
+        lose(turn, row, f"workers {row.worker} and {worker} both had it")
     elif row.state == "starting" and not isinstance(message, Started):
         # It may still wait there for a slot: how long it runs counts from when its process does.
         if row.worker != worker:
@@ -207,11 +211,12 @@ def ended(turn: Turn, message: Ended) -> None:
     task = message.task
     row = _of_task(turn, task)
     if row is None or row.epoch != task.epoch or row.attempt != task.attempt or row.state in ENDED_NODE:
-        again = row is not None and (row.epoch, row.attempt, row.state) == (task.epoch, task.attempt, "done")
-        turn.effects.append(Acknowledged(task, accepted=again))
+        mine = (task.epoch, task.attempt, "done", message.worker)
+        again = row is not None and (row.epoch, row.attempt, row.state, row.worker) == mine
+        turn.effects.append(Acknowledged(task, again, message.worker))
         return
     if row.state not in OUT:
-        turn.effects.append(Acknowledged(task, accepted=False))
+        turn.effects.append(Acknowledged(task, accepted=False, worker=message.worker))
         return
     if row.state == "stopping":
         end_node(turn, row, "killed", error=row.error)
@@ -221,7 +226,8 @@ def ended(turn: Turn, message: Ended) -> None:
         lose(turn, row, message.error or "the task was lost")
     else:
         _failed(turn, row, message.outcome, message.error)
-    turn.effects.append(Acknowledged(task, accepted=message.outcome == "done" and row.state != "stopping"))
+    accepted = message.outcome == "done" and row.state != "stopping"
+    turn.effects.append(Acknowledged(task, accepted, message.worker))
     turn.dispatch = True
 
 

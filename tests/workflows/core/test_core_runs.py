@@ -89,10 +89,10 @@ def test_an_end_counts_once_and_a_fenced_one_never() -> None:
     new = world.out["r/a"].task
     world.take(Acknowledged)
     world.say(Ended("w", old, "done", {"n": 1}))
-    assert world.take(Acknowledged) == [Acknowledged(old, False)] and world.status()["a"] == "starting"
+    assert world.take(Acknowledged) == [Acknowledged(old, False, "w")] and world.status()["a"] == "starting"
     world.say(Ended("w", new, "done"))
     world.say(Ended("w", new, "done"))
-    assert world.take(Acknowledged) == [Acknowledged(new, True)] * 2
+    assert world.take(Acknowledged) == [Acknowledged(new, True, "w")] * 2
     world.say(Started("w", old, 1))
     assert [kill.task for kill in world.take(Kill)] == [old]
 
@@ -297,3 +297,20 @@ def test_a_task_that_waits_in_its_worker_does_not_run_out_of_its_time() -> None:
     assert (row.state, row.worker, row.attempt, row.started_us) == ("starting", "w", 1, None)
     world.start("r/a")
     assert world.status() == {"a": "running"}
+
+
+def test_a_task_that_two_workers_have_is_taken_from_both_and_only_one_end_counts() -> None:
+    world = World()
+    world.apply(node("a"), node("b", *after("a")))
+    world.run()
+    twice = world.out["r/a"].task
+    world.start("r/a")
+    world.say(Beat("other", (twice,)))
+    assert [kill.task for kill in world.take(Kill)] == [twice]
+    world.say(Ended("other", twice, "done"))
+    assert world.take(Acknowledged) == [Acknowledged(twice, False, "other")]
+    second = world.out["r/a"].task
+    assert second.epoch > twice.epoch
+    world.end("r/a")
+    world.say(Ended("other", second, "done"))
+    assert world.take(Acknowledged) == [Acknowledged(second, True, "w"), Acknowledged(second, False, "other")]

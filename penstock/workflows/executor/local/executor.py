@@ -95,9 +95,11 @@ class LocalExecutor:
         for one in acknowledgements:
             self._folders.publish(one.task, one.accepted)
         with self._lock:
-            for worker in self._workers.values():
-                worker.peer.send(acknowledgements)
-                worker.tasks.difference_update(one.task for one in acknowledgements)
+            for name, worker in self._workers.items():
+                its_own = [one for one in acknowledgements if one.worker in ("", name)]
+                if its_own:
+                    worker.peer.send(its_own)
+                worker.tasks.difference_update(one.task for one in its_own)
 
     def running(self) -> tuple[TaskRef, ...]:
         """The tasks believed to run, as last told."""
