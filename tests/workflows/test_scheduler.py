@@ -4,13 +4,14 @@ import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from penstock.clock import WallClock
 from penstock.errors import StoreError, WorkflowError
 from penstock.names import fingerprint
 from penstock.store.meta import Meta, RowChange, RowStore
-from penstock.store.meta.rows import FactRow, NodeRow, RunRow
+from penstock.store.meta.rows import DefinitionRow, FactRow, NodeRow, RunRow
 from penstock.workflows.core.requests import Apply, FactGiven, StartRun
 from penstock.workflows.messages import Ended, TaskRef
 from penstock.workflows.scheduler import Scheduler
@@ -181,3 +182,30 @@ def test_workers_and_what_they_said_are_known_after_a_commit_that_failed(tmp_pat
         assert [fact.value for fact in store.read(FactRow, "subject = 'x'")] == ["5"]
         store.close()
         hand.close()
+
+
+def test_a_workflow_that_cannot_be_read_keeps_the_others_from_nothing(store: RowStore) -> None:
+    hand = Hand(silent=True)
+    first = Scheduler(store, WallClock(), hand, Keeper())
+    first.open()
+    first.post(apply(chain(2)))
+    other = WorkflowSpec(name="v", nodes=(node("a"), node("s", kind="stream")))
+    first.post(apply(other))
+    for workflow in ("w", "v"):
+        first.post(StartRun(f"{workflow}1", workflow))
+    first.make_pass()
+    hand.close()
+    (known,) = store.read(DefinitionRow, "name = 'workflow/v'")
+    store.commit([RowChange(known, None)])
+    newer = known.spec.replace('"notes"', '"what_a_later_one_knows":1,"notes"')
+    store.commit([RowChange(None, msgspec.structs.replace(known, spec=newer))])
+    well = Hand()
+    second = Scheduler(store, WallClock(), well, Keeper())
+    ends = Ends(second)
+    second.start()
+    assert ends.event.wait(20)
+    with pytest.raises(WorkflowError, match="no such workflow"):
+        second.post(StartRun("v2", "v")).result(5)
+    second.close()
+    well.close()
+    assert {row.run: row.state for row in store.read(RunRow)} == {"w1": "done", "v1": "running"}
