@@ -52,7 +52,7 @@ ENDED = ("done", "failed", "killed", "superseded")
 
 @dataclass(frozen=True)
 class Span:
-    """Local days, the last one excluded, and their ends in microseconds."""
+    """Days in New York, the last one excluded."""
 
     first: date
     last: date
@@ -62,15 +62,9 @@ class Span:
         return (self.last - self.first).days
 
     @property
-    def ends(self) -> tuple[datetime, datetime]:
-        first, last = (datetime.combine(day, datetime.min.time(), ZONE).astimezone(UTC) for day in
-                       (self.first, self.last))  # fmt: skip
-        return first, last
-
-    @property
-    def ends_us(self) -> tuple[int, int]:
-        first, last = (round(end.timestamp()) * 1_000_000 for end in self.ends)
-        return first, last
+    def ends(self) -> list[datetime]:
+        """Where the first and the last day begin, in UTC."""
+        return [datetime.combine(day, datetime.min.time(), ZONE).astimezone(UTC) for day in (self.first, self.last)]
 
 
 @dataclass
@@ -91,6 +85,8 @@ def penstock(*arguments: str, work: Path) -> list[str]:
 
 def prepare(data: Path, work: Path, span: Span) -> None:
     """A project of its own: these definitions with the replay's workflow, and the span's rows of the three logs."""
+    if work.exists() and not (work / "replay_workflow.py").exists():
+        sys.exit(f"{work} is not a replay's folder, and would be made anew: name another")
     if (work / ".penstock" / "run" / "up.json").exists():  # a replay that was killed has left it
         subprocess.run(penstock("down", work=work), capture_output=True, check=False)
     shutil.rmtree(work, ignore_errors=True)
@@ -99,10 +95,10 @@ def prepare(data: Path, work: Path, span: Span) -> None:
         shutil.copy(HERE / name, work / name)
     workflow = f'\nimport replay_workflow\n\nreplay = replay_workflow.replay(start="{span.first}")\n'
     (work / "definitions.py").write_text((HERE / "definitions.py").read_text() + workflow)
-    since, until = span.ends
+    first, last = span.ends
     for name, column in TIMES.items():
         table = pq.read_table(data / f"{name}.parquet")
-        inside = pc.and_(pc.greater_equal(table[column], since), pc.less(table[column], until + BEYOND))
+        inside = pc.and_(pc.greater_equal(table[column], first), pc.less(table[column], last + BEYOND))
         pq.write_table(table.filter(inside), work / "data" / f"{name}.parquet")
 
 
@@ -130,7 +126,10 @@ def deployed(work: Path) -> Iterator[Remote]:
             start_new_session=True,  # Ctrl-C is for this process, which ends the deployment then
         )
     try:
-        until(lambda: up.poll() is not None or any(j["state"] == "running" for j in Remote(work).get("jobs")), "it")
+        until(
+            lambda: up.poll() is not None or any(j["state"] == "running" for j in Remote(work).get("jobs")),
+            "the live job",
+        )
         if up.poll() is not None:
             sys.exit(f"penstock up: {(work / 'up.log').read_text()}")
         yield Remote(work)
@@ -198,7 +197,7 @@ def replay(deployment: Deployment, clock: ReplayClock, span: Span, shown: Shown)
     """Replays everything and asks for every flight of the span."""
     schedule = pq.read_table(deployment.root / "data" / "schedule.parquet")
     topics = {name: deployment.topic(name) for name in ("departures", "weather")}
-    first_us, last_us = span.ends_us
+    first_us, last_us = (round(end.timestamp()) * 1_000_000 for end in span.ends)
     reads, seen = ReadLog(deployment.reads), Seen()
     online: Online = until(lambda: deployment.online(reads), "the live job's state")
     former_us, began_s = 0, time.perf_counter()
@@ -314,8 +313,9 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the deployment is ended
     console, span = Console(), span_of(options)
     try:
-        prepare(options.data, options.work, span)
-        figures = run(options.work, span, console)
+        work = options.work.resolve()
+        prepare(options.data, work, span)
+        figures = run(work, span, console)
     except KeyboardInterrupt:
         return 130
     well = show(figures, console)

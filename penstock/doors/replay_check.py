@@ -15,7 +15,7 @@ from penstock.engine.history import History, LogRows
 from penstock.engine.online import Replayed, logged_reads
 from penstock.engine.online import replay_check as check_logged
 from penstock.engine.online.readlog import locked
-from penstock.errors import EngineError, nearest
+from penstock.errors import EngineError, StoreError, nearest
 from penstock.plan.ir import GroupPlan, JoinPlan
 from penstock.semantics.columns import EVENT_TIME, KNOWN_TIME, OFFSET, OP, OP_DELETE, ORDINAL, PARTITION
 
@@ -99,8 +99,11 @@ def check_reads(deployment: Deployment, *, since_us: int | None = None, until_us
     """
     if not deployment.reads.exists():
         return None
-    with locked(deployment.reads):  # another process may log reads now, or erase some
+    try:
         reads = list(logged_reads(deployment.reads))
+    except StoreError:  # another process may just begin a file; reads are not held up for anything else
+        with locked(deployment.reads):
+            reads = list(logged_reads(deployment.reads))
     if since_us is not None or until_us is not None:
         low, high = -_ALWAYS if since_us is None else since_us, _ALWAYS if until_us is None else until_us
         reads = [logged.between(low, high) for logged in reads]
