@@ -1,8 +1,12 @@
-"""`penstock up`: starts the parts of a deployment and starts them again when they die. It does nothing else."""
+"""`penstock up`: starts the parts of a deployment and starts them again when they die. It does nothing else.
+
+Parts end with it, however it ends, so that the next `penstock up` finds neither an older scheduler nor an older worker.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import socket
 import subprocess
@@ -10,11 +14,13 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Final
 
 from penstock.errors import DoorError
+from penstock.workflows.executor.local.process import die_with_parent
 
 __all__ = ["Guardian", "Part", "ingest_command", "server_command", "worker_command"]
 
@@ -129,7 +135,12 @@ class Guardian:
         self._logs.mkdir(parents=True, exist_ok=True)
         with (self._logs / f"{part.name}.log").open("ab") as log:
             return subprocess.Popen(  # noqa: S603  our own modules
-                [*part.command, *more], stdin=stdin, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+                [*part.command, *more],
+                stdin=stdin,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=partial(die_with_parent, os.getpid()),  # noqa: PLW1509  the guardian has one thread
             )
 
     def _died(self, part: Part, code: int, *, is_ready: bool) -> None:
