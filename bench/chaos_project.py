@@ -102,33 +102,35 @@ import tasks
 
 import penstock as ps
 
+tries = {"retries": 20, "retry_wait": "50ms"}
+
 fan = ps.workflow("fan", overlap="parallel", limit=2)
-parts = [fan.batch(f"n{i}", tasks.work, pool="narrow") for i in range(12)]
-fan.batch("end", tasks.work, after=parts)
+parts = [fan.batch(f"n{i}", tasks.work, pool="narrow", **tries) for i in range(12)]
+fan.batch("end", tasks.work, after=parts, **tries)
 
 chain = ps.workflow("chain", overlap="parallel", limit=3)
-last = chain.batch("n0", tasks.hand_on)
+last = chain.batch("n0", tasks.hand_on, **tries)
 for i in range(1, 8):
-    last = chain.batch(f"n{i}", tasks.hand_on, after=last, inputs={"before": last["result"]})
+    last = chain.batch(f"n{i}", tasks.hand_on, after=last, inputs={"before": last["result"]}, **tries)
 
 retries = ps.workflow("retries", overlap="parallel", limit=2)
-retries.batch("stubborn", tasks.sometimes, retries=5, retry_wait="100ms")
+retries.batch("stubborn", tasks.sometimes, **tries)
 
 slow = ps.workflow("slow", overlap="parallel", limit=4)
-slow.batch("long", ps.component("shell", command="echo $$ > $PENSTOCK_PROJECT/pids.$PENSTOCK_RUN; sleep 60"))
+slow.batch("long", ps.component("shell", command="echo $$ > $PENSTOCK_PROJECT/pids.$PENSTOCK_RUN; sleep 60"), **tries)
 
 every = ps.workflow("every", every="2s", overlap="parallel", limit=2)
-every.batch("count", tasks.count)
+every.batch("count", tasks.count, **tries)
 
 signalled = ps.workflow("signalled", on="signal(go)", overlap="parallel", limit=3)
-signalled.batch("n0", tasks.work)
+signalled.batch("n0", tasks.work, **tries)
 
 counted = ps.workflow("counted", on="rows(every.count)", overlap="parallel", limit=2)
-counted.batch("n0", tasks.work)
+counted.batch("n0", tasks.work, **tries)
 
 ticks = ps.workflow("ticks", every="4s", by="watermark(ticker)", overlap="parallel", limit=3)
 ticks.stream("ticker", ps.component("ticker"))
-done = ticks.batch("n0", tasks.work, when="watermark(ticker) >= end")
+done = ticks.batch("n0", tasks.work, when="watermark(ticker) >= end", **tries)
 ticks.stream("board", ps.component("ticker"), reload=done)
 '''
 

@@ -73,7 +73,7 @@ class Guardian:
             then: what to do when everything is there.
 
         Raises:
-            DoorError: a part dies at once, again and again, before anything was ready.
+            DoorError: a part ends by itself, again and again, before anything was ready.
         """
         former = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
         was_fd = signal.set_wakeup_fd(self._wake_out.fileno())
@@ -147,7 +147,7 @@ class Guardian:
         lived_s = time.monotonic() - part.started_s
         part.process = None
         part.deaths = 1 if lived_s > _CALM_S else part.deaths + 1
-        if not is_ready and part.deaths >= 3:
+        if not is_ready and code >= 0 and part.deaths >= 3:
             raise DoorError(
                 f"the {part.name} stays up",
                 found=_last_line(self._logs / f"{part.name}.log") or f"it ended with code {code}",

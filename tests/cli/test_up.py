@@ -20,6 +20,9 @@ flow = ps.workflow("sleepy", overlap="parallel", limit=10)
 work = "echo $$ >> $PENSTOCK_PROJECT/pids; sleep 1.5; echo done >> $PENSTOCK_PROJECT/done"
 first = flow.batch("first", ps.component("shell", command=work))
 flow.batch("second", ps.component("shell", command="echo second"), after=first)
+held = ps.workflow("held")
+wait = "echo $$ >> $PENSTOCK_PROJECT/pids; test -e $PENSTOCK_PROJECT/go || sleep 300"
+held.batch("first", ps.component("shell", command=wait))
 waits = ps.workflow("waits")
 waits.batch("signalled", ps.component("shell", command="echo go"), when="signal(go)")
 """
@@ -108,6 +111,20 @@ def test_a_killed_worker_comes_back_and_its_task_is_given_out_again(sleepy: Depl
     assert (sleepy.project / "done").read_text() == "done\n"
 
 
+def test_parts_end_with_a_killed_guardian_and_the_next_up_goes_on(sleepy: Deployment) -> None:
+    sleepy.run("run", "start", "sleepy", "--run", "r1")
+    sleepy.until((sleepy.project / "pids").exists)
+    assert sleepy.process is not None
+    sleepy.process.kill()
+    sleepy.process.wait()
+    sleepy.until(lambda: not sleepy.parts("penstock.server.control.run"), 10)
+    sleepy.until(lambda: not sleepy.parts("penstock.workflows.executor.local"), 10)
+    sleepy.log.unlink()
+    sleepy.up()
+    sleepy.until(lambda: sleepy.state_of("r1") == "done")
+    assert (sleepy.project / "done").read_text() == "done\n"
+
+
 def test_a_node_waits_for_its_signal_and_why_says_so(sleepy: Deployment) -> None:
     sleepy.run("run", "start", "waits", "--run", "w1")
     assert "signal(go)" in sleepy.run("why", "w1")
@@ -116,12 +133,13 @@ def test_a_node_waits_for_its_signal_and_why_says_so(sleepy: Deployment) -> None
 
 
 def test_a_killed_run_leaves_no_process(sleepy: Deployment) -> None:
-    sleepy.run("run", "start", "sleepy", "--run", "r1")
+    sleepy.run("run", "start", "held", "--run", "r1")
     sleepy.until((sleepy.project / "pids").exists)
     task = int((sleepy.project / "pids").read_text().split()[0])
     sleepy.run("run", "kill", "r1", "--reason", "enough")
     sleepy.until(lambda: sleepy.state_of("r1") == "killed")
     assert not Path(f"/proc/{task}").exists()
+    (sleepy.project / "go").touch()
     again = sleepy.json("run", "rerun", "r1", "--only-failed")[0]["run"]
     sleepy.until(lambda: sleepy.state_of(again) == "done")
 

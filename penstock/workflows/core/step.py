@@ -265,7 +265,7 @@ def _node_timer(turn: Turn, timer: Timer) -> None:
 def _kill_again(turn: Turn, row: NodeRow) -> None:
     """Asks again for the end of a task; one that no worker ever answered for is given up instead."""
     if not row.worker:
-        tasks.end_node(turn, row, "killed", error=row.error)
+        tasks.lose(turn, row, "no worker has it")
         return
     tasks.send_kill(turn, row)
     tasks.arm(turn, row)

@@ -223,7 +223,7 @@ def ended(turn: Turn, message: Ended) -> None:
     elif message.outcome == "done":
         _done(turn, row, message)
     elif message.outcome == "lost":
-        lose(turn, row, message.error or "the task was lost")
+        _lost(turn, row, message.error or "the task was lost")
     else:
         _failed(turn, row, message.outcome, message.error)
     accepted = message.outcome == "done" and row.state != "stopping"
@@ -273,7 +273,15 @@ def _failed(turn: Turn, row: NodeRow, outcome: str, error: str) -> None:
 
 
 def lose(turn: Turn, row: NodeRow, reason: str) -> None:
-    """Gives a task up that went with its worker: it is given out again, or ends if that has happened too often."""
+    """Gives a task up that went with its worker: it is given out again, or ends if that has happened too often.
+
+    Nobody will tell its end; what it has staged goes as if somebody had.
+    """
+    _lost(turn, row, reason)
+    turn.effects.append(Acknowledged(task_of(row), accepted=False))
+
+
+def _lost(turn: Turn, row: NodeRow, reason: str) -> None:
     if row.state == "stopping":
         end_node(turn, row, "killed", error=row.error)
         return

@@ -78,6 +78,8 @@ class Folders:
                     shutil.rmtree(target)
                 staged.rename(target)
                 (target / TARGET).unlink()
+                for older in staged.parent.iterdir():  # of attempts whose end nobody has told
+                    shutil.rmtree(older, ignore_errors=True)
             else:
                 shutil.rmtree(staged, ignore_errors=True)
             with contextlib.suppress(OSError):  # another attempt's is there
