@@ -194,7 +194,7 @@ def started(turn: Turn, message: Started | TaskRef, worker: str) -> None:
     elif row.worker not in ("", worker):
         # It was sent again, and to another worker: neither may go on beside the other.
         turn.effects.append(Kill(task, "two workers have it"))
-        lose(turn, row, f"workers {row.worker} and {worker} both had it")
+        _lost(turn, row, f"workers {row.worker} and {worker} both had it")
     elif row.state == "starting" and not isinstance(message, Started):
         # It may still wait there for a slot: how long it runs counts from when its process does.
         if row.worker != worker:
