@@ -25,7 +25,7 @@ _SCHEDULE: Final = ("start", "skipped", "by")
 _OVERLAP: Final = {"overlap": "how", "limit": "limit", "key": "key"}
 _WORKFLOW: Final = ("failure", "priority", "timeout", "owner", "purpose", "runbook")
 _RETRY: Final = {"retries": "times", "retry_wait": "wait", "retry_factor": "factor", "retry_most": "most"}
-_ISOLATION: Final = ("fresh", "requirements", "memory_mb", "cpu_s")
+_ISOLATION: Final = ("fresh", "preload", "requirements", "memory_mb", "cpu_s")
 _NODE: Final = ("timeout", "deadline", "priority", "pool", "on_failure")
 _TYPES: Final = {int: "integer", float: "number", str: "string", bool: "boolean"}
 

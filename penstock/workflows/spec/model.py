@@ -115,11 +115,13 @@ class Retry(_Data):
 class Isolation(_Data):
     """How a task is kept apart.
 
-    By default a process serves one task after another, but never after one that left a trace in it. Each of these
-    gives the task a process that has served no other.
+    By default a process serves one task after another, but never after one that left a trace in it. Each of these but
+    `preload` gives the task a process that has served no other.
     """
 
     fresh: bool = False
+    preload: tuple[str, ...] = ()
+    """Modules loaded once, before processes are forked for such tasks; they must start no threads."""
     requirements: tuple[str, ...] = ()
     """Makes an own environment of these packages, kept by its lock hash."""
     memory_mb: int | None = Field(default=None, ge=1)

@@ -58,6 +58,15 @@ def test_a_fresh_task_gets_a_process_that_served_no_other(place: Place) -> None:
     assert look(place)[1] not in (place.started[fresh.task].pid,)
 
 
+def test_modules_of_a_node_are_loaded_before_its_processes(place: Place) -> None:
+    (place.project / "slow.py").write_text("import sys\n\ndef has():\n    return 'wave' in sys.modules\n")
+    code = CodeIdentity(place.project).now()
+    given: dict[str, Any] = {"parameters": {"call": "slow:has"}, "isolation": {"preload": ["wave"]}, "code": code}
+    tasks = [place.task("x", **given) for _ in range(3)]
+    assert [e.outputs for e in place.run(*tasks)] == [{"result": True}] * 3
+    assert len({place.started[t.task].pid for t in tasks}) == 1
+
+
 def test_limits_of_memory_and_processor_hold(place: Place) -> None:
     (fits,) = place.run(place.task("memory", {"mb": 20}, isolation={"memory_mb": 200}))
     assert (fits.outcome, fits.outputs) == ("done", {"result": 20 << 20})
@@ -86,7 +95,7 @@ def test_many_tasks_leave_memory_flat(place: Place) -> None:
         many(500)
     assert resident_kb() - before_kb < 6_000
     assert not any((place.state / "staged").glob("*/*"))
-    assert len(list((place.state / "work" / "local").iterdir())) <= 2
+    place.wait(lambda: all(alive([int(f.name)]) for f in (place.state / "work" / "local").iterdir()), 5)
 
 
 def test_a_template_that_dies_is_made_again(place: Place) -> None:

@@ -212,10 +212,14 @@ class Pool:
 
     def _tidy(self, template: TemplateProcess) -> None:
         """Ends a template that is not wanted any more when its last task has ended."""
-        if self._kind_of(template) is None and not any(p.task for p in template.processes.values()):
-            template.close()
-            if template not in self._old:
-                self._old.append(template)
+        if self._kind_of(template) is not None or template in self._old:
+            return
+        if any(p.task for p in template.processes.values()):
+            return
+        self._old.append(template)
+        template.close()
+        for process in template.processes.values():  # without tasks; it ends them, and cannot tell us any more
+            self._on_died(process, 0)
 
     # what templates tell
 

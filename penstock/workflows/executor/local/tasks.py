@@ -163,7 +163,7 @@ class Tasks:
             self._pool.ask(given.task, modules, tuple(given.isolation.get("requirements") or ()), held.job.alone)
 
     def _preload(self, given: Assignment, ready: Ready) -> tuple[str, ...]:
-        """The modules that a task's component wants loaded.
+        """The modules that a task and its component want loaded.
 
         Raises:
             WorkflowError: the project's code is another than the run's, or the component is not there.
@@ -182,7 +182,7 @@ class Tasks:
                 found=broken or "none of that name",
                 remedy="mend it" if broken else nearest(given.component, ready.components),
             )
-        return known.preload
+        return tuple(dict.fromkeys([*known.preload, *(given.isolation.get("preload") or ())]))
 
     def _job(self, given: Assignment) -> Job:
         alone = any(given.isolation.get(key) for key in _ALONE)
