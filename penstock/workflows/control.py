@@ -180,19 +180,20 @@ class Control:
         Raises:
             WorkflowError: there is none.
         """
-        found = self.versions(name)
-        if not found:
+        newest = self.rows.read(DefinitionRow, "name = ?", (f"workflow/{name}",), tail="ORDER BY version DESC LIMIT 1")
+        if not newest:
             names = [row.name for row in self.rows.read(WorkflowRow)]
             raise WorkflowError(f"workflow {name!r}", found="none", remedy=nearest(name, names))
-        if version is None:
-            return found[-1]
-        if not 1 <= version <= len(found):
+        if version is None or version == newest[0].version:
+            return _version(newest[0])
+        wanted = self.rows.read(DefinitionRow, "name = ? AND version = ?", (f"workflow/{name}", version))
+        if not wanted:
             raise WorkflowError(
                 f"version {version} of workflow {name}",
-                found=f"versions 1 to {len(found)}",
+                found=f"versions 1 to {newest[0].version}",
                 remedy=f"`penstock workflow show {name}` lists them",
             )
-        return found[version - 1]
+        return _version(wanted[0])
 
     def diff(self, name: str, before: int | None = None, after: int | None = None) -> tuple[Change, ...]:
         """What changed between two versions; by default from the one before the newest to the newest."""

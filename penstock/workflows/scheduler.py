@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from itertools import groupby
@@ -35,6 +36,9 @@ _KEPT_ENDED: Final = 256
 _TRIES: Final = 10
 _LONGEST_WAIT_S: Final = 60.0
 _PAUSE_S: Final = 1.0
+_PATIENCE_S: Final = 0.005
+"""So long a word that a task runs waits for company: nothing follows from it, and a short task's end comes right after
+it, which would otherwise wait for a commit of its beginning."""
 
 T = TypeVar("T")
 Subscriber = Callable[[list[RowChange]], None]
@@ -155,13 +159,25 @@ class Scheduler:
         """What has come, or nothing when a timer is due."""
         if self._again or self._core is None:
             return []
+        found: list[_Posted] = []
+        until_s = time.monotonic() + self._until_timer_s(_LONGEST_WAIT_S)
+        while (wait_s := until_s - time.monotonic()) > 0 or not found:
+            try:
+                posted = self._inbox.get(timeout=wait_s) if wait_s > 0 else self._inbox.get_nowait()
+            except queue.Empty:
+                break
+            if posted is None:
+                break
+            found.append(posted)
+            if not isinstance(posted.message, Started) or len(found) >= _BATCH:
+                break
+            if len(found) == 1:
+                until_s = time.monotonic() + self._until_timer_s(_PATIENCE_S)
+        return found
+
+    def _until_timer_s(self, longest_s: float) -> float:
         at = self.next_wake_us()
-        wait_s = _LONGEST_WAIT_S if at is None else min(_LONGEST_WAIT_S, max(0.0, (at - self._clock.now_us()) / 1e6))
-        try:
-            first = self._inbox.get(timeout=wait_s) if wait_s > 0 else self._inbox.get_nowait()
-        except queue.Empty:
-            return []
-        return [] if first is None else [first]
+        return longest_s if at is None else min(longest_s, max(0.0, (at - self._clock.now_us()) / 1e6))
 
     def make_pass(self, first: Iterable[_Posted] = ()) -> bool:
         """One pass over what waits: steps, one commit, effects. False if there was nothing to do.

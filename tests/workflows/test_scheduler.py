@@ -13,7 +13,7 @@ from penstock.names import fingerprint
 from penstock.store.meta import Meta, RowChange, RowStore
 from penstock.store.meta.rows import DefinitionRow, FactRow, NodeRow, RunRow
 from penstock.workflows.core.requests import Apply, FactGiven, StartRun
-from penstock.workflows.messages import Ended, TaskRef
+from penstock.workflows.messages import Ended, Started, TaskRef
 from penstock.workflows.scheduler import Scheduler
 from penstock.workflows.spec.model import WorkflowSpec
 from tests.workflows.core.world import after, node
@@ -66,6 +66,28 @@ def test_a_run_goes_to_its_end_and_is_on_record(store: RowStore) -> None:
     assert {row.state for row in store.read(NodeRow)} == {"done"}
     assert len(hand.bodies) == 20 and all(hand.acknowledged.values())
     hand.close()
+
+
+def test_a_task_that_runs_is_on_record_before_its_end_comes(store: RowStore) -> None:
+    hand = Hand(silent=True)
+    scheduler = Scheduler(store, WallClock(), hand, Keeper())
+    scheduler.start()
+    seen, ends = threading.Event(), Ends(scheduler)
+    scheduler.subscribe(lambda changes: seen.set() if any(_runs(row) for _, row in changes) else None)
+    scheduler.post(apply(chain(1)))
+    scheduler.post(StartRun("r", "w")).result(5)
+    (row,) = store.read(NodeRow)
+    task = TaskRef("r/n0", row.attempt, row.epoch)
+    scheduler.tell(Started("hand", task, 1))
+    assert seen.wait(20)
+    scheduler.tell(Ended("hand", task, "done"))
+    assert ends.event.wait(20)
+    scheduler.close()
+    hand.close()
+
+
+def _runs(row: object) -> bool:
+    return isinstance(row, NodeRow) and row.state == "running"
 
 
 def test_what_cannot_be_is_refused_and_the_rest_goes_on(store: RowStore) -> None:
