@@ -280,8 +280,12 @@ def group_queries(
 
 
 @st.composite
-def cases(draw: st.DrawFn, rows: int = 20, queries: int = 6) -> Case:
-    """A group over one stream, plain, filtered or with computed columns, its rows, and queries at their edges."""
+def cases(draw: st.DrawFn, rows: int = 20, queries: int = 6, late: Sequence[str] = ("1h",)) -> Case:
+    """A group over one stream, plain, filtered or with computed columns, its rows, and queries at their edges.
+
+    Args:
+        late: delays of observations that groups declare.
+    """
     span = draw(spans)
     stream = draw(streams())
     relation: Relation = stream
@@ -290,7 +294,7 @@ def cases(draw: st.DrawFn, rows: int = 20, queries: int = 6) -> Case:
             relation = stream.where(draw(st.sampled_from(CONDITIONS)))
         case "computed":
             relation = stream.with_columns(y="x + 1", z="y * 2")
-    group = draw(groups("g", relation, ahead=stream.known is not None))
+    group = draw(groups("g", relation, ahead=stream.known is not None, late=late))
     found = draw(arrivals(stream, span, rows))
     asked = draw(group_queries(group, {stream.name: found}, span, most=queries))
     return Case(Definitions.of(group), {stream.name: found}, asked)
@@ -298,13 +302,20 @@ def cases(draw: st.DrawFn, rows: int = 20, queries: int = 6) -> Case:
 
 @st.composite
 def groups(
-    draw: st.DrawFn, name: str, relation: Relation, keys: Sequence[str] | None = None, ahead: bool = False
+    draw: st.DrawFn,
+    name: str,
+    relation: Relation,
+    keys: Sequence[str] | None = None,
+    *,
+    ahead: bool = False,
+    late: Sequence[str] = ("1h",),
 ) -> Group:
     """A group over a relation that has the columns of SCHEMA."""
     found = draw(st.lists(windows(ahead), max_size=3, unique_by=lambda window: window.name))
     include_self = draw(st.integers(0, 4)) == 0
     by = keys or draw(st.sampled_from(KEYS))
-    return relation.by(*by).over(*found, include_self=include_self).features(name, **draw(aggregates()))
+    grouping = relation.by(*by).over(*found, include_self=include_self)
+    return grouping.features(name, observations_late=draw(st.sampled_from(late)), **draw(aggregates()))
 
 
 @st.composite
@@ -322,8 +333,8 @@ def model_cases(draw: st.DrawFn, include_self: bool = False) -> Case:
 
 
 @st.composite
-def chains(draw: st.DrawFn, rows: int = 12, queries: int = 4) -> Case:
-    """Two streams and a table, joined, enriched, grouped and grouped again."""
+def chains(draw: st.DrawFn, rows: int = 12, queries: int = 4, late: Sequence[str] = ("1h",)) -> Case:
+    """Two streams and a table, joined, enriched, grouped and grouped again; `late` as of `cases`."""
     span = draw(spans)
     ev, out = draw(streams()), draw(streams("out"))
     found = {"ev": draw(arrivals(ev, span, rows)), "out": draw(arrivals(out, span, rows))}
@@ -334,7 +345,7 @@ def chains(draw: st.DrawFn, rows: int = 12, queries: int = 4) -> Case:
     if "deep" in shape:  # a table, a filter and a group before the join
         found["tab"] = draw(table_rows(span))
         relation = (relation >> a_table(None)["grade"]).where("grade is null or i < 5").with_columns(z="grade + i")
-        relation = draw(groups("early", relation, ("a",)))
+        relation = draw(groups("early", relation, ("a",), late=late))
     if shape.startswith(("join", "match")):
         within, grace = draw(st.sampled_from(("2s", "10s"))), draw(st.sampled_from(("0s", "1s")))
         relation = relation.join(
@@ -349,9 +360,9 @@ def chains(draw: st.DrawFn, rows: int = 12, queries: int = 4) -> Case:
         found["tab"] = draw(table_rows(span))
         relation = relation >> table["grade"]
     if shape.endswith("group"):
-        by_a = draw(groups("first", relation, ("a",)))
+        by_a = draw(groups("first", relation, ("a",), late=late))
         relation = by_a if draw(st.booleans()) else relation >> by_a
-    group = draw(groups("g", relation, ("a",)))
+    group = draw(groups("g", relation, ("a",), late=late))
     asked = draw(group_queries(group, found, span, most=queries))
     if shape.startswith(("join", "match")):
         asked += draw(late_queries(group, found))

@@ -14,7 +14,7 @@ from penstock.algebra.layout import Layout, Measure, Op, Output, Slot, SlotKind,
 from penstock.algebra.table import Column, Queries, Rows
 from penstock.engine.history.answers import Answer
 from penstock.engine.history.arrange import KeyedRows
-from penstock.engine.history.frame import EVENT, UNTIL_OFFSET, column, replace_column, system
+from penstock.engine.history.frame import EVENT, UNTIL_OFFSET, column, int64, replace_column, system
 from penstock.engine.history.knowledge import Instants, Knowledge, known_until, ranks
 from penstock.engine.history.relations import Readers, whole
 from penstock.engine.history.run import Run
@@ -26,7 +26,7 @@ from penstock.plan.expr.types import BOOL
 from penstock.plan.ir import JoinPlan, Reducer
 from penstock.semantics.columns import EVENT_TIME, KNOWN_TIME, KNOWN_UNTIL, NEVER_US, OFFSET, PARTITION
 
-__all__ = ["asking_rows", "joined_rows", "made_until"]
+__all__ = ["asking_rows", "joined_rows", "made_until", "outcomes_of"]
 
 Int64 = NDArray[np.int64]
 _MATCHED = "_matched"
@@ -46,6 +46,21 @@ def joined_rows(run: Run, readers: Readers, plan: JoinPlan, wanted: frozenset[st
     outcomes = run.exchange(whole(run, readers, plan.outcome, outcome_columns), plan.on, f"outcomes-{stage}")
     for part in range(run.parts):
         yield _joined(plan, reducers, observations.read(part), outcomes.read(part), run.options.threads)
+
+
+def outcomes_of(
+    run: Run, readers: Readers, plan: JoinPlan, reducers: Sequence[Reducer], *, observed: pa.Table, known_by: str
+) -> Iterator[pa.Table]:
+    """Observations with columns that fold their outcomes, known at the instants in a column, partition by partition."""
+    wanted = frozenset(plan.on).union(*(_read(r) for r in reducers))
+    observations = run.exchange([observed], plan.on, f"asking-{plan.name.name}")
+    outcomes = run.exchange(whole(run, readers, plan.outcome, wanted), plan.on, f"asked-{plan.name.name}")
+    for part in range(run.parts):
+        rows = observations.read(part)
+        fold = _Fold(plan, reducers, rows, outcomes.read(part), run.options.threads)
+        for name, values in fold.reduced(Instants(int64(rows.column(known_by)))).items():
+            rows = replace_column(rows, name, values)
+        yield rows
 
 
 def _read(reducer: Reducer) -> frozenset[str]:

@@ -200,7 +200,7 @@ class LogRows:
                 yield rows.select(names)
                 at = found.next_offset
 
-    def rows(self) -> int | None:
+    def rows(self) -> int:
         """Offsets between start and end."""
         return sum(int(end - start) for start, end in zip(self.start.offsets, self.end.offsets, strict=True))
 

@@ -12,12 +12,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from penstock.engine.history.lookups import lookup_of_group
 from penstock.engine.live.asof import ASOF_LATE_US, AsOfState
-from penstock.engine.live.frame import OP_DROP, Frame, Int64s, Origin, set_column, set_columns
+from penstock.engine.live.frame import OP_DROP, Frame, Int64s, Origin, int64s, set_column, set_columns
 from penstock.engine.live.groups import GroupState, LayoutState, reach_us
 from penstock.engine.live.interner import Interner
 from penstock.engine.live.joins import JoinState
 from penstock.engine.live.keyed import FOREVER, Applied, Horizon, Records, id_hashes
+from penstock.engine.live.past import Past, replaced
 from penstock.plan.ir import (
     AsOfPlan,
     ComputePlan,
@@ -122,12 +124,18 @@ class Interval:
 
 @dataclass
 class _Ranks:
-    """How far a log's ranks have come, and the known times of this interval's rows."""
+    """How far a log's ranks have come, and this interval's rows.
+
+    Attributes:
+        known, rank: of each row.
+        newest: the greatest event time before the first row, and up to each row.
+    """
 
     last: int = FOREVER
     former: int = FOREVER
-    known: Int64s | None = None
-    rank: Int64s | None = None
+    known: Int64s = field(default_factory=lambda: np.zeros(0, np.int64))
+    rank: Int64s = field(default_factory=lambda: np.zeros(0, np.int64))
+    newest: Int64s = field(default_factory=lambda: np.full(1, _LONG_AGO_US, np.int64))
     formers: deque[int] = field(default_factory=lambda: deque(maxlen=READABLE_BATCHES + 1))
 
     @property
@@ -137,11 +145,19 @@ class _Ranks:
 
     def at(self, known_us: Int64s) -> Int64s:
         """The greatest rank of the log's rows known at each instant, none of which lies before this interval."""
-        if self.known is None or self.rank is None or not len(self.known):
+        if not len(self.known):
             return np.full(len(known_us), self.last, np.int64)
         padded = np.concatenate([[self.former], self.rank]).astype(np.int64)
         found: Int64s = padded[np.searchsorted(self.known, known_us, side="right")]
         return found
+
+    def newest_before(self, rank: Int64s) -> Int64s:
+        """The greatest event time of the log's rows before each rank of this interval."""
+        return self.newest[np.searchsorted(self.rank, rank, side="left")]
+
+    def newest_at(self, known_us: Int64s) -> Int64s:
+        """The greatest event time of the log's rows known at each instant, none of which lies before this interval."""
+        return self.newest[np.searchsorted(self.known, known_us, side="right")]
 
 
 class Flow:
@@ -150,6 +166,7 @@ class Flow:
     Args:
         wanted: relations whose rows or state are asked for.
         asofs: as-of reads that are served online though no relation reads them, with the columns read.
+        past: answers what state has forgotten.
     """
 
     def __init__(
@@ -157,7 +174,9 @@ class Flow:
         wanted: Sequence[RelationPlan],
         asofs: Mapping[str, tuple[AsOfPlan, tuple[str, ...]]],
         handle: Any,
+        past: Past,
     ) -> None:
+        self._past = past
         self.relations = relations_of([*wanted, *(plan.relation for plan, _ in asofs.values())])
         kept = reads(self.relations, asofs)
         self._asked_by_rows = frozenset(reads(self.relations, {}))
@@ -170,7 +189,7 @@ class Flow:
             if isinstance(r, GroupPlan)
         }
         self.joins = {
-            r.fingerprint: JoinState(r, handle, self.roots.of(r.name.name), self.interner)
+            r.fingerprint: JoinState(r, handle, self.roots.of(r.name.name), self.interner, past=past)
             for r in self.relations
             if isinstance(r, JoinPlan)
         }
@@ -227,8 +246,6 @@ class Flow:
                 state = self.groups[relation.fingerprint]
                 found = self._apply(state, relation.keys, rows, self._horizon(relation))
                 wanted = relation.fingerprint in emit or relation.fingerprint in self._as_rows
-                if wanted:
-                    self._count_late(rows, relation)
                 frame = self._featured(relation, rows, found) if wanted else rows
         for asof in self.asofs.values():
             if asof.plan.relation.fingerprint == relation.fingerprint:
@@ -261,9 +278,10 @@ class Flow:
             rank = np.maximum(rank, ranks.last + 1 + steps)
         ranks.known, ranks.rank = known, rank
         ranks.last = int(rank[-1]) if n else ranks.last
+        before = [self.newest_us.get(origin.name, _LONG_AGO_US)]
+        ranks.newest = np.maximum.accumulate(np.concatenate([before, batch.column(EVENT_TIME).to_numpy()]))
         if n:
-            newest_us = int(batch.column(EVENT_TIME).to_numpy().max())
-            self.newest_us[origin.name] = max(newest_us, self.newest_us.get(origin.name, newest_us))
+            self.newest_us[origin.name] = int(ranks.newest[-1])
         return Frame(batch, rank, origin)
 
     def _enriched(self, relation: EnrichPlan, frame: Frame) -> Frame:
@@ -284,17 +302,37 @@ class Flow:
             found = self.asofs[read_name(source)].query(alike(keys, source), frame.t, a).columns
         else:
             state = self.groups[source.fingerprint]
-            self._count_late(frame, source)
             found = state.query(alike(keys, source), frame.t, a, own=below.name == frame.origin.name).columns
         pairs = zip(lookup.columns, lookup.outputs.columns, strict=True)
-        return {output.name: found[column] for column, output in pairs}
+        said = {output.name: found[column] for column, output in pairs}
+        return self._remembered(lookup, frame, said)
 
     def _featured(self, relation: GroupPlan, rows: Frame, found_keys: FoundKeys) -> Frame:
         state = self.groups[relation.fingerprint]
         found = state.query_found(found_keys, rows.t, rows.rank, own=True)
-        return rows.with_batch(
-            set_columns(rows.batch, {f"{relation.name.name}.{name}": values for name, values in found.columns.items()})
-        )
+        said = {f"{relation.name.name}.{name}": values for name, values in found.columns.items()}
+        said = self._remembered(lookup_of_group(relation), rows, said, direct=True)
+        return rows.with_batch(set_columns(rows.batch, said))
+
+    def _remembered(
+        self, lookup: LookupPlan, frame: Frame, said: dict[str, pa.Array], *, direct: bool = False
+    ) -> dict[str, pa.Array]:
+        """What state said to rows, those that came later than the group's declared delay answered by history.
+
+        A row is late where its instant lies further back than the delay both before its own known time and before the
+        newest event of the group's log known then; so what is late depends on the rows alone.
+        """
+        group = lookup.source
+        if isinstance(group, AsOfPlan):
+            return said
+        ranks, own = self.ranks[origin_of(group).name], origin_of(group).name == frame.origin.name
+        newest = ranks.newest_before(frame.rank) if own else ranks.newest_at(frame.known)
+        late = frame.stands & (frame.t < np.minimum(frame.known, newest) - group.observations_late_us)
+        if not late.any():
+            return said
+        self.late_observations += int(late.sum())
+        found = self._past.lookup(lookup, frame.take(late), direct=direct)
+        return {name: replaced(values, np.flatnonzero(late), found[name]) for name, values in said.items()}
 
     def _joined(self, relation: JoinPlan, frames: Mapping[str, Frame], interval: Interval) -> Frame:
         state = self.joins[relation.fingerprint]
@@ -303,14 +341,12 @@ class Flow:
         state.match(outcomes)
         state.observe(observed)
         made = state.close(interval.frontier_us)
+        if made is not None:
+            self.late_observations += len(state.late(int64s(made, EVENT_TIME), int64s(made, KNOWN_TIME)))
         origin = origin_of(relation)
         if made is None:
             made = _empty_like(observed.batch, relation)
         return self._ranked(made, origin)
-
-    def _count_late(self, rows: Frame, group: GroupPlan) -> None:
-        """Counts rows that ask about instants which the group's state need not answer any more."""
-        self.late_observations += int((rows.stands & (rows.t < rows.known - group.observations_late_us)).sum())
 
     def _apply(self, state: LayoutState, keys: Sequence[str], frame: Frame, horizon: Horizon) -> FoundKeys:
         """Adds the rows of a frame to a state under their keys; where these were found."""
@@ -356,7 +392,7 @@ class Flow:
 
     def _join_horizon(self, state: JoinState, interval: Interval) -> Horizon:
         """The same of a join's outcomes: joins ask about instants long gone, so no rank is settled."""
-        return Horizon(cutoff_us=interval.former_us - state.reach_us() - _LATEST_US)
+        return Horizon(cutoff_us=state.forgotten_us(interval.former_us))
 
     def _forgetting(self, origin: Origin, before_us: int) -> Horizon:
         return Horizon(cutoff_us=before_us, settled=self.ranks[origin.name].settled)
@@ -406,7 +442,7 @@ class Flow:
     def facts(self) -> dict[str, Any]:
         """What a checkpoint keeps beside the arena, as plain data; open observations go apart."""
         ranks = {name: ranks.last for name, ranks in self.ranks.items()}
-        return {"ranks": ranks, "newest_us": dict(self.newest_us)}
+        return {"ranks": ranks, "newest_us": dict(self.newest_us), "late": self.late_observations}
 
     def past(self) -> dict[str, Any]:
         """How far the last batches had come, which decides what is folded: for a checkpoint, as plain data."""
@@ -424,11 +460,11 @@ class Flow:
             ranks.formers.extend(facts["past"]["ranks"][name])
         self._formers_us.extend(facts["past"]["us"])
         self.newest_us = dict(facts["newest_us"])
+        self.late_observations = int(facts["late"])
 
 
 _SHARDS_A_BATCH = 4
-_LATEST_US = 86_400_000_000
-"""How late an observation of a join may come and still find outcomes in state."""
+_LONG_AGO_US = -(2**62)  # before every event, with room below it
 
 
 def reads(

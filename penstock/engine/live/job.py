@@ -20,6 +20,7 @@ from penstock.engine.live.journal import Journal, read_segment, segments
 from penstock.engine.live.lease import Lease
 from penstock.engine.live.metrics import Metrics
 from penstock.engine.live.outputs import Outputs
+from penstock.engine.live.past import Past
 from penstock.engine.live.state import memory_directory, open_arena, pack_meta, publish, unpack_meta
 from penstock.errors import EngineError
 from penstock.names import Fingerprint, fingerprint
@@ -187,7 +188,8 @@ class LiveJob:
             self.state_dir, memory_dir, epoch, self._fingerprint, self.options.reserve_bytes, keep=keep
         )
         self._arena.begin()
-        self._flow = Flow([*wanted.groups, *wanted.emit], wanted.asofs, self._arena.handle)
+        past = Past({source.name.name: self._topic(source) for source in self._sources}, self._clock)
+        self._flow = Flow([*wanted.groups, *wanted.emit], wanted.asofs, self._arena.handle, past)
         self._batch, start, facts = 0, dict[str, list[int]](), None
         if manifest is not None:
             facts, waiting = unpack_meta(self._arena.meta())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -16,13 +16,19 @@ from penstock.engine.live.frame import OP_DROP, Frame, Int64s, set_column, set_c
 from penstock.engine.live.groups import LayoutState
 from penstock.engine.live.interner import Interner
 from penstock.engine.live.keyed import id_hashes
+from penstock.engine.live.past import Past, replaced
 from penstock.plan.expr import Expression
+from penstock.plan.expr.types import BOOL
 from penstock.plan.ir import JoinPlan, Reducer
 from penstock.semantics.columns import EVENT_TIME, ID, KNOWN_TIME, NEVER_US, OFFSET, OP, OP_DELETE, PARTITION
 
 __all__ = ["JoinState", "dropped_as_deletes"]
 
+LATEST_US: Final = 86_400_000_000
+"""How late an observation of a join may come, after its window and grace, and still find outcomes in state."""
+
 _MADE = "_made"
+_SEEN: Final = Reducer("_seen", "any", None, None, BOOL)
 
 
 @dataclass
@@ -40,8 +46,17 @@ class _Segment:
 class JoinState:
     """The outcomes of a join, in the arena, and its open observations, which go along with every checkpoint."""
 
-    def __init__(self, plan: JoinPlan, handle: Any, root: int, interner: Interner, *, reader: bool = False) -> None:
-        self.plan = plan
+    def __init__(
+        self,
+        plan: JoinPlan,
+        handle: Any,
+        root: int,
+        interner: Interner,
+        *,
+        past: Past | None = None,
+        reader: bool = False,
+    ) -> None:
+        self.plan, self._past = plan, past
         slots: list[Slot] = []
         expressions: list[Expression] = []
         measures = [_measure(reducer, slots, expressions) for reducer in plan.reducers]
@@ -55,9 +70,18 @@ class JoinState:
     def __len__(self) -> int:
         return sum(segment.rows.num_rows for segment in self._waiting)
 
-    def reach_us(self) -> int:
-        """How far before the frontier an outcome may lie and still belong to an open observation."""
+    def forgotten_us(self, former_us: int) -> int:
+        """Before it lie outcomes of no observation that closes after a frontier, unless that comes late."""
+        return former_us - (self._wait_us + LATEST_US)
+
+    @property
+    def _wait_us(self) -> int:
+        """How long after its instant an observation takes outcomes."""
         return self.plan.within_us + self.plan.grace_us
+
+    def late(self, t: npt.NDArray[np.int64], known: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """The places of observations, or of rows made from them, that came too late to find outcomes in state."""
+        return np.flatnonzero(t < known - (self._wait_us + LATEST_US))
 
     def due_us(self) -> int | None:
         """When the next observation closes; None where none is open."""
@@ -67,7 +91,7 @@ class JoinState:
         """Takes observations in; a correction ends what it corrects, unless that was made before."""
         if not len(frame):
             return
-        deadline = frame.t + (self.plan.within_us + self.plan.grace_us)
+        deadline = frame.t + self._wait_us
         closing = np.maximum(frame.known, deadline) if self.plan.emit == "final" else np.int64(NEVER_US)
         made = np.where(frame.stands, closing, frame.known)
         rows = set_column(frame.batch, _MADE, pa.array(made))
@@ -99,7 +123,7 @@ class JoinState:
         """
         made, own = rows.column(_MADE).to_numpy().copy(), rows.column(KNOWN_TIME).to_numpy()
         t = rows.column(EVENT_TIME).to_numpy()
-        closing = t + (self.plan.within_us + self.plan.grace_us)
+        closing = t + self._wait_us
         at = np.flatnonzero(made == NEVER_US)
         if known is None:
             instants = own[at]
@@ -114,6 +138,10 @@ class JoinState:
         keys = [rows.column(name).take(pa.array(at)) for name in self.plan.on]
         known_by = np.minimum(instants, closing[at])
         seen = self.outcomes.query(keys, t[at] + self.plan.within_us, known_by).seen
+        late = self.late(t[at], own[at])
+        if len(late):
+            asked = rows.take(pa.array(at[late]))
+            seen[late] = self._bygone([_SEEN], asked, known_by[late])[_SEEN.name]
         np.minimum.at(made, at[seen], instants[seen])
         return set_column(rows, _MADE, pa.array(made))
 
@@ -175,7 +203,7 @@ class JoinState:
         found = []
         for segment in segments:
             t, known = segment.rows.column(EVENT_TIME).to_numpy(), segment.rows.column(KNOWN_TIME).to_numpy()
-            stays = np.maximum(t + (self.plan.within_us + self.plan.grace_us), known) > frontier_us
+            stays = np.maximum(t + self._wait_us, known) > frontier_us
             if stays.any():
                 found.append(segment if stays.all() else _Segment.of(segment.rows.filter(pa.array(stays))))
         return found
@@ -183,9 +211,13 @@ class JoinState:
     def _folded(self, rows: pa.RecordBatch) -> pa.RecordBatch:
         made = rows.column(_MADE)
         t = rows.column(EVENT_TIME).to_numpy()
-        known_by = np.minimum(made.to_numpy(), t + (self.plan.within_us + self.plan.grace_us))
+        known_by = np.minimum(made.to_numpy(), t + self._wait_us)
         keys = [rows.column(name) for name in self.plan.on]
         columns, _ = self.reduced(keys, t, known_by)
+        late = self.late(t, rows.column(KNOWN_TIME).to_numpy())
+        if len(late) and columns:
+            said = self._bygone(self.plan.reducers, rows.take(pa.array(late)), known_by[late])
+            columns = {name: replaced(values, late, said[name]) for name, values in columns.items()}
         rows = set_column(rows, KNOWN_TIME, made)
         rows = rows.select([name for name in rows.schema.names if name != _MADE])
         return set_columns(rows, columns)
@@ -202,6 +234,13 @@ class JoinState:
                 values = pa.array(values.fill_null(0).to_numpy() > 0)
             columns[reducer.name] = values
         return columns, found.seen
+
+    def _bygone(
+        self, reducers: Sequence[Reducer], rows: pa.RecordBatch, known_by: npt.NDArray[np.int64]
+    ) -> dict[str, pa.Array]:
+        """Folds of the outcomes of late observations, which state may have forgotten."""
+        assert self._past is not None, "readers make no joined rows"
+        return self._past.outcomes(self.plan, reducers, rows, known_by)
 
     def _tidy(self) -> None:
         """Joins small segments, so that there are few."""

@@ -21,9 +21,9 @@ class Metrics:
         lag_rows: rows in the topics that were not taken, when last looked.
         state_bytes: used in the arena. keys, rows: held by all groups together.
         checkpoints, checkpoint_bytes, journal_bytes: written since the process began.
-        late_observations: rows whose features could not all be answered from state, being older than their group's
-            `observations_late`; history answers them.
         begun_anew: how often the state was made again, as rows had been erased from a source.
+        late_observations: rows that came later than their group's `observations_late` (of a join: more than a day
+            after its window and grace), so that history answered them; since the state began, each once.
     """
 
     batches: int = 0

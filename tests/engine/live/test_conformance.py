@@ -3,7 +3,6 @@ from __future__ import annotations
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from penstock.define.relation import Group
 from penstock.testing.conformance import END_US, Case, RowsQuery, check, check_grid
 from penstock.testing.strategies import cases, chains
 from tests.engine.live.tempo import LiveTempo
@@ -12,13 +11,8 @@ SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
 
 
 def rows_only(case: Case, *names: str) -> Case:
-    """Asks for rows; those later than a group's `observations_late` are history's, and left out."""
-    groups = [made for made in case.definitions.named.values() if isinstance(made, Group)]
-    late_us = min(group.observations_late_us for group in groups)
-    arrivals = {
-        name: [row for row in rows if name == "tab" or row.t >= row.k - late_us] for name, rows in case.arrivals.items()
-    }
-    return Case(case.definitions, arrivals, [RowsQuery(name, END_US) for name in names], case.title)
+    """Asks for rows, those included that come later than a group's `observations_late`."""
+    return Case(case.definitions, case.arrivals, [RowsQuery(name, END_US) for name in names], case.title)
 
 
 def test_the_grid_is_the_oracle() -> None:
