@@ -43,6 +43,8 @@ class SimExecutor:
     def __init__(self, world: World) -> None:
         self._world, self._life = world, world.life
         self._receive: Callable[[FromExecutor], None] | None = None
+        self._known: set[str] = set()
+        """Workers that have said who they are: a line begins with that, so only a late word can come before."""
 
     def listen(self, receive: Callable[[FromExecutor], None]) -> None:
         """Sets who is told."""
@@ -86,7 +88,9 @@ class SimExecutor:
 
     def heard(self, message: FromExecutor) -> None:
         """A worker's message has arrived."""
-        if isinstance(message, Hello | Beat):
+        if isinstance(message, Hello):
+            self._known.add(message.worker)
+        if isinstance(message, Hello | Beat) and message.worker in self._known:
             worker = self._world.workers[message.worker]
             self._world.net.to_worker(worker, Welcome(worker.name, self._world.settings.lease_us))
         if self._receive is not None:

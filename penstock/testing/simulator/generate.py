@@ -135,9 +135,10 @@ def _batch(rng: Random, name: str) -> WorkflowSpec:
         triggers.append({"name": "passed", "on": "offset(orders) >= 3", "consume": _consume(rng)})
     waits = ["offset(ticks) >= 3", "signal(go)", "offset(orders) >= 2"]
     if name == "b":
-        triggers.append({"name": "after", "on": "snapshot(a.n0)", "consume": _consume(rng)})
+        fact = rng.choice(("snapshot(a.n0)", "done(a.n0)", "snapshot(a.n0)"))
+        triggers.append({"name": "after", "on": fact, "consume": _consume(rng) | {"redone": rng.random() < 0.5}})
     schedule = None
-    if rng.random() < 0.4:
+    if rng.random() < 0.5:
         schedule = {"every": rng.choice(("1s", "3s"))}
     return WorkflowSpec.model_validate({
         "name": name, "nodes": _nodes(rng, waits), "triggers": triggers, "schedule": schedule,
@@ -154,6 +155,7 @@ def _streams(rng: Random) -> WorkflowSpec:
         {"action": "restart", "when": "offset(orders) >= 3"},
         {"action": "gate", "when": "offset(ticks) >= 1"},
         {"action": "start", "when": "offset(orders) >= 1"},
+        {"action": "restart", "when": 'status(fit) == "failed"'},
         {"action": "stop", "when": "offset(ticks) >= 5"},
     ]
     edges = rng.sample(actions, rng.choice((1, 1, 2, 3)))

@@ -13,6 +13,7 @@ from penstock.store.meta.rows import (
     ConsumptionRow,
     DefinitionRow,
     FactRow,
+    IntervalRow,
     LeaseRow,
     NodeRow,
     OutboxRow,
@@ -68,6 +69,7 @@ class Ledger:
         self._out: Counter[str] = Counter()
         self._failed: Counter[tuple[str, str]] = Counter()
         self._lost: Counter[tuple[str, str]] = Counter()
+        self._done: set[tuple[str, int, int]] = set()
         self._streams: dict[str, int] = {}
         self._seq = 0
         self.reloads: dict[str, dict[int, int]] = defaultdict(dict)
@@ -120,6 +122,8 @@ class Ledger:
                     grown += self._node(before, node)  # type: ignore[arg-type]
                 case FactRow() as fact:
                     newest = max(newest, self._fact(before, fact))  # type: ignore[arg-type]
+                case IntervalRow() as interval:
+                    self._interval(interval)
                 case ConsumptionRow() as value:
                     self._consumption(before, value, made)  # type: ignore[arg-type]
                 case WorkflowRow() as workflow:
@@ -199,6 +203,21 @@ class Ledger:
                 key = ("consumptions", workflow, trigger.spec.name, fact.scope, fact.seq)
                 _hold(key in self.rows, "a new value is on record, and its trigger knows nothing of it", fact, trigger)
         return fact.seq
+
+    def _interval(self, row: IntervalRow) -> None:
+        """Done anew, it counts for those who ask for what is redone only."""
+        span = (row.subject, row.start_us, row.end_us)
+        redone = span in self._done
+        self._done.add(span)
+        for workflow in list(self._workflows):
+            for trigger in self._current(workflow).triggers:
+                if trigger.bare is None or (trigger.bare.kind, trigger.bare.subject) != ("interval", row.subject):
+                    continue
+                key = ("consumptions", workflow, trigger.spec.name, f"{row.start_us}/{row.end_us}", row.seq)
+                counts = not redone or trigger.spec.consume.redone
+                _hold(
+                    (key in self.rows) == counts, "an interval is done, and its trigger is wrong", row, trigger, counts
+                )
 
     def _epoch(self, before: StreamRow | LeaseRow | None, row: StreamRow | LeaseRow) -> None:
         _hold(before is None or row.epoch >= before.epoch, "an epoch goes back", before, row)

@@ -11,7 +11,7 @@ from penstock.store.meta.rows import ConsumptionRow, FactRow, OutboxRow, RowChan
 from penstock.store.meta.rows_store import merge
 from penstock.workflows.core import firing, runs, step, tasks, turn
 from penstock.workflows.core.moves import ENDED_NODE
-from penstock.workflows.messages import Ended, Started
+from penstock.workflows.messages import Acknowledged, Ended, Started
 from penstock.workflows.scheduler import Scheduler
 
 Plant = Callable[[pytest.MonkeyPatch], None]
@@ -160,6 +160,19 @@ class _Nothing:
     """An effect that reaches nobody."""
 
 
+def another_workers_end_accepted(patch: pytest.MonkeyPatch) -> None:
+    ended = tasks.ended
+
+    def accept(of: turn.Turn, message: Ended) -> None:
+        row = tasks._of_task(of, message.task)
+        if row is not None and (row.state, row.epoch) == ("done", message.task.epoch):
+            of.effects.append(Acknowledged(message.task, accepted=True, worker=message.worker))
+        else:
+            ended(of, message)
+
+    patch.setattr(tasks, "ended", accept)
+
+
 def end_not_acknowledged_again(patch: pytest.MonkeyPatch) -> None:
     ended = tasks.ended
 
@@ -175,5 +188,5 @@ PLANTED: tuple[Plant, ...] = (
     fence_of_ends_removed, old_start_accepted, facts_committed_apart, consumption_committed_after_the_run,
     sent_before_commit, lease_not_renewed, end_taken_twice, retry_counted_twice, one_run_too_many, one_task_too_many,
     triggers_forgotten_by_a_restart, command_not_kept, lost_task_kept, start_not_sent_again,
-    end_not_acknowledged_again,
+    end_not_acknowledged_again, another_workers_end_accepted,
 )  # fmt: skip
