@@ -16,9 +16,10 @@ from penstock.workflows.spec.model import Edge, Node, Parameter, WorkflowSpec
 from penstock.workflows.spec.predicate import FactRef, Predicate, parse
 from penstock.workflows.spec.schedule import check_schedule
 
-__all__ = ["STATUSES", "Surroundings", "check", "value_fits"]
+__all__ = ["STATUSES", "STREAM_STATUSES", "Surroundings", "check", "value_fits"]
 
-STATUSES: Final = ("waiting", "ready", "running", "done", "failed", "killed", "skipped", "late", "stopped", "broken")
+STATUSES: Final = ("waiting", "ready", "running", "done", "failed", "killed", "skipped", "late")
+STREAM_STATUSES: Final = ("starting", "running", "paused", "waiting", "stopping", "stopped", "broken")
 _VERDICTS: Final = ("pass", "warn", "fail")
 _PROGRESS: Final = ("watermark", "frontier", "offset", "rows", "lag", "quality")
 _SUBJECTS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -270,7 +271,7 @@ class _Checker:
 
     def words(self, predicate: Predicate, what: str, node: str) -> Iterator[WorkflowError]:
         for kind, value in predicate.compared():
-            valid = {"status": STATUSES, "quality": _VERDICTS}.get(kind)
+            valid = {"status": (*STATUSES, *STREAM_STATUSES), "quality": _VERDICTS}.get(kind)
             if valid is not None and value not in valid:
                 yield self.error(f"{what}: {kind} is never {value!r}", predicate.text, nearest(value, valid), node)
 
