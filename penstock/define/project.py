@@ -200,7 +200,7 @@ def _run(file: Path, root: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except DefinitionError:
         raise
-    except Exception as error:  # a project's file may raise anything; it is told with its own line
+    except (Exception, SystemExit) as error:  # a project's file may raise anything; it is told with its own line
         frames = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).is_relative_to(root)]
         line = error.lineno if isinstance(error, SyntaxError) and error.lineno else frames[-1].lineno if frames else 1
         raise DefinitionError(
