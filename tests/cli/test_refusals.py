@@ -34,8 +34,7 @@ REFUSED = {
         "Bad day-of-month",
     ),
     "cron in a skipped hour": (
-        HEAD
-        + "flow.batch('a', echo)\nhour = ps.workflow('hour', cron='30 2 * * *', zone='Europe/Berlin')\nhour.batch('a', echo)\n",
+        ONE + "hour = ps.workflow('hour', cron='30 2 * * *', zone='Europe/Berlin')\nhour.batch('a', echo)\n",
         "a time that Europe/Berlin does not have",
     ),
     "missing component": (HEAD + "flow.batch('a', ps.component('shel', command='x'))\n", "did you mean shell"),
