@@ -30,16 +30,16 @@ def command(work: Path, *options: str) -> list[str]:
     return [sys.executable, str(script), "--data", str(DATA), "--work", str(work), *options]
 
 
-def living(work: Path) -> list[str]:
-    """Processes whose command line names the project."""
-    found = []
+def living(work: Path) -> dict[int, str]:
+    """Command lines that name the project, by process."""
+    found = {}
     for entry in Path("/proc").iterdir():
         try:
             words = (entry / "cmdline").read_bytes() if entry.name.isdigit() else b""
         except OSError:
             continue
         if str(work).encode() in words:
-            found.append(words.replace(b"\0", b" ").decode())
+            found[int(entry.name)] = words.replace(b"\0", b" ").decode()
     return found
 
 
@@ -51,7 +51,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     days = ("--from", "2013-03-01", "--to", "2013-03-04", "--report", str(report))
     done = subprocess.run(command(work, *days), capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert living(work) == []
+    assert living(work) == {}
     return work
 
 
@@ -91,14 +91,34 @@ def test_one_wrong_answer_among_the_reads_of_a_day_is_found(work: Path) -> None:
         assert other.different == 0
 
 
+def until_asked(work: Path) -> None:
+    until_s = time.monotonic() + 60
+    while not (work / ".penstock" / "reads").exists() and time.monotonic() < until_s:
+        time.sleep(0.02)
+
+
+def test_a_live_job_that_is_killed_comes_again_and_no_answer_differs(tmp_path: Path) -> None:
+    work, report = tmp_path / "demo", tmp_path / "report.json"
+    days = ("--from", "2013-03-08", "--to", "2013-03-12", "--report", str(report))  # with a day of 23 hours
+    with subprocess.Popen(command(work, *days), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as replay:
+        until_asked(work)
+        (job,) = [pid for pid, words in living(work).items() if "streams/replay.live" in words]
+        os.kill(job, signal.SIGKILL)
+        said, _ = replay.communicate(timeout=120)
+    assert replay.returncode == 0, said
+    figures = json.loads(report.read_text())
+    assert (figures["runs_done"], figures["values_different"]) == (4, 0)
+    assert figures["questions_checked"] == figures["questions"] > 3_000
+    assert len(list((work / ".penstock" / "streams" / "replay.live").glob("*.log"))) == 2
+    assert living(work) == {}
+
+
 def test_ctrl_c_ends_the_deployment_too(tmp_path: Path) -> None:
     work = tmp_path / "demo"
     with subprocess.Popen(command(work), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as replay:
-        until_s = time.monotonic() + 60
-        while not (work / ".penstock" / "reads").exists() and time.monotonic() < until_s:
-            time.sleep(0.05)
+        until_asked(work)
         assert len(living(work)) > 3
         os.kill(replay.pid, signal.SIGINT)
         said, _ = replay.communicate(timeout=60)
     assert replay.returncode == 130, said
-    assert living(work) == []
+    assert living(work) == {}
