@@ -107,7 +107,7 @@ class Retry(_Data):
     """Attempts after a failure, and the wait before each: `wait * factor ** (n - 1)`, at most `most`."""
 
     times: int = Field(default=0, ge=0)
-    wait: Duration = 1_000_000
+    wait: Duration = 200_000
     factor: float = Field(default=2.0, ge=1.0)
     most: Duration = 600_000_000
 
