@@ -3,25 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import multiprocessing
 import sys
 import time
-import traceback
 from collections.abc import Iterable
 
-from penstock.testing.simulator.world import simulate
+from penstock.testing.simulator.world import judge
 
 __all__ = ["main"]
-
-
-def _one(seed: int, trace: int = 60) -> tuple[int, str]:
-    logging.disable(logging.CRITICAL)
-    try:
-        simulate(seed, trace=trace)
-    except Exception as error:  # noqa: BLE001 whatever a world ends with is its finding
-        return seed, "".join(traceback.format_exception(error))
-    return seed, ""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -35,16 +24,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--most", type=int, default=5, help="stop after so many that failed")
     asked = parser.parse_args(arguments)
     if asked.seed is not None:
-        seed, text = _one(asked.seed, 1 << 30 if asked.trace else 60)
+        seed, text = judge(asked.seed, 1 << 30 if asked.trace else 60)
         print(text or f"seed {seed} holds")  # noqa: T201
         return 1 if text else 0
     seeds = range(asked.first, asked.first + asked.seeds)
     begun = time.monotonic()
     if asked.jobs > 1:
         with multiprocessing.get_context("spawn").Pool(asked.jobs) as pool:
-            failed = _count(pool.imap_unordered(_one, seeds, chunksize=20), asked.most)
+            failed = _count(pool.imap_unordered(judge, seeds, chunksize=20), asked.most)
     else:
-        failed = _count(map(_one, seeds), asked.most)
+        failed = _count(map(judge, seeds), asked.most)
     took_s = time.monotonic() - begun
     print(f"{len(seeds)} worlds, {failed} broken, {took_s:.1f} s")  # noqa: T201
     return 1 if failed else 0

@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import heapq
 import itertools
+import logging
+import traceback
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -26,7 +28,7 @@ from penstock.workflows.messages import Assignment, Detached
 from penstock.workflows.scheduler import Scheduler
 from penstock.workflows.supervisor.interface import Wanted
 
-__all__ = ["World", "simulate"]
+__all__ = ["World", "judge", "simulate"]
 
 _BEGIN_US: Final = 1_767_225_600_000_000
 _CALM_MOST_US: Final = 240_000_000
@@ -381,3 +383,13 @@ def simulate(seed: int, *, trace: int = 60) -> World:
         error.add_note(f"replay: python -m penstock.testing.simulator --seed {seed} --trace")
         raise
     return world
+
+
+def judge(seed: int, trace: int = 60) -> tuple[int, str]:
+    """Runs one seed's world, as a process of its own may: the seed, and what broke, empty if nothing did."""
+    logging.disable(logging.CRITICAL)
+    try:
+        simulate(seed, trace=trace)
+    except Exception as error:  # noqa: BLE001 whatever a world ends with is its finding
+        return seed, "".join(traceback.format_exception(error))
+    return seed, ""
