@@ -71,6 +71,7 @@ class Scheduler:
         self._settings = settings or Settings()
         self._core: Core | None = None
         self._workers: Mapping[str, Worker] = {}
+        self._slots: Mapping[str, int] = {}
         """As last heard of; they do not say who they are again because a commit has failed here."""
         self._inbox: queue.SimpleQueue[_Posted | None] = queue.SimpleQueue()
         self._again: list[_Posted] = []
@@ -302,8 +303,8 @@ class Scheduler:
         """Reads the state anew and sends all effects that are owed."""
         core = Core(self._settings)
         load_state(self._store, core.state)
-        moves = recover(core, self._clock.now_us(), self._workers.values())
-        self._core, self._workers = core, core.state.workers
+        moves = recover(core, self._clock.now_us(), self._workers.values(), self._slots)
+        self._core, self._workers, self._slots = core, core.state.workers, core.state.slots
         try:
             self._finish(core, moves.changes, moves.effects)
         except StoreError:

@@ -31,7 +31,7 @@ from penstock.workflows.supervisor.interface import Wanted
 __all__ = ["World", "judge", "simulate"]
 
 _BEGIN_US: Final = 1_767_225_600_000_000
-_CALM_MOST_US: Final = 240_000_000
+_CALM_MOST_US: Final = 1_200_000_000
 _STOPPED_US: Final = 15_000_000
 _LOOK_US: Final = 1_000_000
 _PASSES_MOST: Final = 200

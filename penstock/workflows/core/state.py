@@ -125,6 +125,8 @@ class State:
         self.graphs: dict[tuple[str, int], Graph] = {}
         self.parameters: dict[str, dict[str, Any]] = {}
         self.workers: dict[str, Worker] = {}
+        self.slots: dict[str, int] = {}
+        """What each worker said of its slots, also one whose lease ran out: it does not say it twice."""
         self.makers: dict[str, str] = {}
         """Subject -> the stream job that tells its facts."""
         self.told: dict[str, tuple[tuple[str, str, float | int], ...]] = {}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Final
 
 from penstock.store.meta.rows import NodeRow, RunRow, StreamRow
 from penstock.workflows.core import applying, firing, runs, streams, tasks
@@ -30,6 +32,8 @@ from penstock.workflows.supervisor.interface import Observed
 
 __all__ = ["recover", "step"]
 
+_NONE: Final[Mapping[str, int]] = MappingProxyType({})
+
 
 def step(core: Core, message: Message, now_us: int) -> Moves:
     """Takes one message in; the state evolves by exactly the changes that are given back.
@@ -52,16 +56,18 @@ def step(core: Core, message: Message, now_us: int) -> Moves:
     return Moves(turn.changes, turn.effects, turn.answer)
 
 
-def recover(core: Core, now_us: int, workers: Iterable[Worker] = ()) -> Moves:
+def recover(core: Core, now_us: int, workers: Iterable[Worker] = (), slots: Mapping[str, int] = _NONE) -> Moves:
     """What a state read from the database asks for: waiting predicates, timers, and every effect that is owed.
 
     Args:
         core: the state as it was read.
         now_us: the present.
         workers: those that are known to be here.
+        slots: what workers said of theirs, also those that were not heard of lately.
     """
     turn = Turn(core, now_us)
     state = turn.state
+    state.slots.update(slots)
     for worker in workers:
         _hear(turn, worker.name, worker.slots)
         state.workers[worker.name].heard_us = worker.heard_us
@@ -181,13 +187,17 @@ def _signal_given(turn: Turn, message: SignalGiven) -> None:
 
 def _hear(turn: Turn, name: str, slots: int | None = None) -> None:
     """A worker lives; its lease runs anew."""
+    if slots:
+        turn.state.slots[name] = slots
+    elif slots is None:
+        slots = turn.state.slots.get(name, 1)
     worker = turn.state.workers.get(name)
     if worker is None:
-        worker = turn.state.workers[name] = Worker(name, 1 if slots is None else slots, turn.now_us)
+        worker = turn.state.workers[name] = Worker(name, slots, turn.now_us)
         turn.state.wake_at(turn.now_us + turn.settings.lease_us, "lease", name)
         turn.dispatch = True
     worker.heard_us = turn.now_us
-    if slots is not None and slots != worker.slots:
+    if slots != worker.slots:
         worker.slots = slots
         turn.dispatch = True
 

@@ -314,3 +314,11 @@ def test_a_task_that_two_workers_have_is_taken_from_both_and_only_one_end_counts
     world.end("r/a")
     world.say(Ended("other", second, "done"))
     assert world.take(Acknowledged) == [Acknowledged(second, True, "w"), Acknowledged(second, False, "other")]
+
+
+def test_a_worker_that_was_not_heard_of_for_its_lease_has_its_slots_again_when_it_beats() -> None:
+    world = World(slots=7)
+    world.wait(60_000_000)
+    assert world.state.capacity() == 0
+    world.say(Beat("w", ()))
+    assert world.state.workers["w"].slots == 7
