@@ -163,6 +163,9 @@ class World:
             raise BrokenError("\n    ".join(["the world never comes to rest", *map(repr, open_rows)]))
         self._go_until(self.now_us + 3_000_000)
         self.ledger.close(self.plan.facts)
+        until_us = self.now_us + 60_000_000
+        while self._moving_streams() and self.now_us < until_us:
+            self._go_until(self.now_us + _LOOK_US)
         self._close_streams()
 
     def _open(self) -> list[Any]:
@@ -180,6 +183,12 @@ class World:
     def _broken_streams(self) -> list[StreamRow]:
         rows = [row for row in self.ledger.rows.values() if isinstance(row, StreamRow)]
         return [row for row in rows if (row.state, row.desired) == ("broken", "running")]
+
+    def _moving_streams(self) -> list[StreamRow]:
+        """Those that a run's end has just started or stopped."""
+        rows = [row for row in self.ledger.rows.values() if isinstance(row, StreamRow)]
+        still = {"running": ("running", "paused"), "stopped": ("stopped",)}
+        return [row for row in rows if row.state not in still[row.desired]]
 
     def _close_streams(self) -> None:
         for row in self.store.read(StreamRow):
